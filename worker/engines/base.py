@@ -1,0 +1,52 @@
+"""What the pipeline asks of a tagging service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from tagmill.worker.models import Answer
+
+
+class Transfer(StrEnum):
+    """How the service comes by the image's bytes; the row's `transfer`."""
+
+    HANDLE = "handle"
+    ALIAS = "alias"
+    URL = "url"
+    UPLOAD = "upload"
+
+
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """Where the service finds one image. A URL may be signed, so `value` stays out of `repr`."""
+
+    transfer: Transfer
+    value: str
+    fresh: bool = False
+
+    def __repr__(self) -> str:
+        return f"Locator({self.transfer.value})"
+
+
+class Engine(Protocol):
+    """A tagging service. Every method raises only `tagmill.worker.errors` classes."""
+
+    name: str  #: the row's `engine`
+    version: str  #: the row's `engine_version`
+    config_hash: str  #: the row's `engine_config`: changes whenever the service would answer otherwise
+
+    async def start(self, locator: Locator) -> Answer:
+        """One paid call. Raise an `ItemError` that counts its calls, or a `RunError`."""
+        ...
+
+    async def upload(self, content: bytes, content_type: str, filename: str) -> str:
+        """Store bytes at the service and return the handle that `start` takes."""
+        ...
+
+    async def discard(self, handle: str) -> None:
+        """Delete an earlier upload; one that is already gone is no error."""
+        ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,245 @@
+"""The records that travel: image references, answers, outcomes, chunks, rows. Standard library only."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+SCHEMA = 1  #: version of the manifest row and of every `--json` object
+MESSAGE_VERSION = 1  #: version of the chunk message
+Json = dict[str, Any]
+TagSets = dict[str, Any]  #: `{"auto": {label: confidence}, "user": None | anything}`
+
+
+def canonical_hash(value: Any) -> str:
+    """First 16 hex digits of SHA-256 over canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# --- what is tagged ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class S3Object:
+    bucket: str
+    key: str
+    etag: str | None = None  #: without quotes
+    size: int | None = None
+    last_modified: str | None = None  #: RFC 3339, UTC
+    version_id: str | None = None
+
+    @property
+    def id(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file below a source folder; `location` keeps every byte of its name, `path` is for reading."""
+
+    location: str  #: `file:///…`, bytes percent-encoded
+    path: str  #: relative to the source folder
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def at(cls, root: str | bytes, relative: bytes, size: int, mtime_ns: int) -> LocalFile:
+        absolute = os.path.join(os.fsencode(root), relative)
+        return cls(f"file://{quote_from_bytes(absolute)}", relative.decode(errors="replace"), size, mtime_ns)
+
+    @property
+    def id(self) -> str:
+        return self.location
+
+    @property
+    def absolute(self) -> bytes:
+        """The path to open."""
+        return unquote_to_bytes(self.location.removeprefix("file://"))
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    handle: str
+    line: int | None = None  #: where the list named it, from 1
+
+    @property
+    def id(self) -> str:
+        return f"filestack:{self.handle}"
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line of a list that names no image: planned all the same, so that its failed row is not lost."""
+
+    list_name: str
+    line: int
+    reason: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.list_name}:{self.line}"
+
+
+Source = S3Object | LocalFile | Handle | BadLine
+_SOURCES: dict[str, type[Source]] = {"s3": S3Object, "file": LocalFile, "handle": Handle, "bad_line": BadLine}
+_KINDS = {kind: name for name, kind in _SOURCES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """One planned image."""
+
+    source: Source
+    fresh: bool = False  #: its content changed since its last tags: the CDN's cached answer will not do
+
+    @property
+    def id(self) -> str:
+        return self.source.id
+
+    def to_json(self) -> Json:
+        """A plan line."""
+        line: Json = {"kind": _KINDS[type(self.source)], "source": _without_none(self.source)}
+        return line | {"fresh": True} if self.fresh else line
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> ImageRef:
+        return cls(_SOURCES[line["kind"]](**line["source"]), fresh=line.get("fresh", False))
+
+
+def _without_none(source: Source) -> Json:
+    return {name: value for name, value in dataclasses.asdict(source).items() if value is not None}
+
+
+# --- what an engine answers -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A paid result."""
+
+    tags: TagSets
+    flags: tuple[str, ...] = ()  #: such as `no_tags` or `partial`
+    http_status: int | None = None
+    latency_ms: int | None = None
+    calls: int = 1
+
+    def to_json(self) -> Json:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Answer:
+        return cls(**{**value, "flags": tuple(value["flags"])})
+
+
+# --- what becomes of an image -----------------------------------------------------------------------------
+
+
+class Status(StrEnum):
+    TAGGED = "tagged"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    QUARANTINED = "quarantined"
+    DUPLICATE = "duplicate"
+    CANCELLED = "cancelled"
+
+
+class WriteStatus(StrEnum):
+    WRITTEN = "written"
+    UNCHANGED = "unchanged"
+    STALE = "stale"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What one sink did for one image."""
+
+    status: WriteStatus
+    etag_after: str | None = None
+    version_after: str | None = None
+    reason: str | None = None
+    truncated: int = 0  #: labels that found no room
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The `error` of a row."""
+
+    class_: str  #: the error class, such as `ImageNotFoundError`
+    code: str
+    message: str
+
+    def to_json(self) -> Json:
+        return {"class": self.class_, "code": self.code, "message": self.message}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Terminal result of one image, before it has a place in a manifest."""
+
+    status: Status
+    answer: Answer | None = None
+    error: Failure | None = None
+    flags: tuple[str, ...] = ()
+    attempts: int = 0
+    calls: int = 0
+    maybe_charged: int = 0
+    http_status: int | None = None
+    latency_ms: int | None = None
+    writes: Mapping[str, Write] = field(default_factory=dict)
+    transfer: str | None = None
+    tagged_at: str | None = None
+
+
+# --- where work is ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Chunk:
+    """A slice of a plan shard; its Celery message is these fields and nothing else."""
+
+    run_id: str
+    pass_no: int
+    shard: int
+    offset: int
+    count: int
+
+    @property
+    def id(self) -> str:
+        """Unique in a deployment; sorts like the plan."""
+        return f"{self.run_id}/{self.pass_no:04d}/{self.shard:08d}-{self.offset:05d}"
+
+    @property
+    def name(self) -> str:
+        """Unique in its pass; the stem of its part file."""
+        return f"{self.shard:08d}-{self.offset:05d}"
+
+    def to_message(self) -> Json:
+        return {
+            "v": MESSAGE_VERSION,
+            "run": self.run_id,
+            "pass": self.pass_no,
+            "shard": self.shard,
+            "offset": self.offset,
+            "count": self.count,
+        }
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> Chunk:
+        """Raise ValueError for a message of another version or shape."""
+        if message.get("v") != MESSAGE_VERSION:
+            raise ValueError(f"chunk message version {message.get('v')!r}, not {MESSAGE_VERSION}")
+        try:
+            numbers = [int(message[name]) for name in ("pass", "shard", "offset", "count")]
+            return cls(str(message["run"]), *numbers)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"chunk message without {error}") from error
