@@ -181,6 +181,10 @@ class Failure:
     def to_json(self) -> Json:
         return {"class": self.class_, "code": self.code, "message": self.message}
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Failure:
+        return cls(value["class"], value["code"], value["message"])
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -189,7 +193,6 @@ class Outcome:
     status: Status
     answer: Answer | None = None
     error: Failure | None = None
-    flags: tuple[str, ...] = ()
     attempts: int = 0
     calls: int = 0
     maybe_charged: int = 0
@@ -198,6 +201,35 @@ class Outcome:
     writes: Mapping[str, Write] = field(default_factory=dict)
     transfer: str | None = None
     tagged_at: str | None = None
+
+    def to_json(self) -> Json:
+        """What the journal keeps; calls and attempts are counted there beside it."""
+        return {
+            "status": self.status.value,
+            "answer": self.answer and self.answer.to_json(),
+            "error": self.error and self.error.to_json(),
+            "http_status": self.http_status,
+            "latency_ms": self.latency_ms,
+            "writes": {name: dataclasses.asdict(write) for name, write in self.writes.items()},
+            "transfer": self.transfer,
+            "tagged_at": self.tagged_at,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Outcome:
+        writes = {
+            name: Write(**{**write, "status": WriteStatus(write["status"])})
+            for name, write in value["writes"].items()
+        }
+        return cls(
+            **{
+                **value,
+                "status": Status(value["status"]),
+                "answer": value["answer"] and Answer.from_json(value["answer"]),
+                "error": value["error"] and Failure.from_json(value["error"]),
+                "writes": writes,
+            }
+        )
 
 
 # --- where work is ----------------------------------------------------------------------------------------

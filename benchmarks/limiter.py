@@ -1,0 +1,149 @@
+"""How much of the allowed rate processes use together, and the worst second that the server sees.
+
+Run it: `python benchmarks/limiter.py [SECONDS]`. Calls are lines to a server that logs when each arrives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from servers.redis import free_port, running_redis
+
+from tagmill.worker.rate import Rate
+from tagmill.worker.state.connection import connect
+from tagmill.worker.state.keys import Keys
+from tagmill.worker.state.limiter import Limiter
+
+CALL_SECONDS = 0.05  #: until the server answers
+LANES = 64  #: in each process
+SETTLE_SECONDS = 1.0  #: not measured: processes start one after another
+
+_processes = multiprocessing.get_context("spawn")
+
+
+def measure(processes: int, rate: float, seconds: float) -> dict[str, Any]:
+    """Run `processes` senders for `seconds` and return what arrived, against what the rate allows."""
+    with tempfile.TemporaryDirectory() as folder, running_redis() as redis:
+        log, stop = os.path.join(folder, "arrivals"), _processes.Event()
+        port = free_port()
+        until = time.time() + seconds + SETTLE_SECONDS + 1.5  # 1.5: imports
+        workers = [
+            _processes.Process(target=_send, args=(redis.url, port, rate, until)) for _ in range(processes)
+        ]
+        with (
+            _running([_processes.Process(target=_log_arrivals, args=(port, log, stop))], stop),
+            _running(workers),
+        ):
+            for worker in workers:
+                worker.join()
+        arrivals = [float(line) for line in Path(log).read_text().split()]
+    return {"processes": processes, "rate": rate, **_judge(arrivals, rate, until - seconds, until)}
+
+
+def _judge(arrivals: Sequence[float], rate: float, start: float, end: float) -> dict[str, Any]:
+    measured = [at for at in arrivals if start <= at < end]
+    worst = _worst_second(sorted(arrivals))
+    return {
+        "calls": len(measured),
+        "share": round(len(measured) / ((end - start) * rate), 4),
+        "worst_second": worst,
+        "worst_ratio": round(worst / rate, 3),
+        "within": worst <= 1.2 * rate + 1,
+    }
+
+
+def _worst_second(arrivals: Sequence[float]) -> int:
+    first, worst = 0, 0
+    for last, at in enumerate(arrivals):
+        while arrivals[first] <= at - 1.0:
+            first += 1
+        worst = max(worst, last - first + 1)
+    return worst
+
+
+@contextlib.contextmanager
+def _running(processes: Sequence[Any], stop: Event | None = None) -> Iterator[None]:
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        if stop is not None:
+            stop.set()
+        for process in processes:
+            process.join(5)
+            process.kill()
+
+
+# --- in a process of its own --------------------------------------------------------------------------------
+
+
+def _log_arrivals(port: int, log: str, stop: Event) -> None:
+    arrivals: list[float] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while await reader.readline():
+                arrivals.append(time.time())
+                await asyncio.sleep(CALL_SECONDS)
+                writer.write(b"\n")
+
+    async def serve() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", port, backlog=1024)
+        await asyncio.to_thread(stop.wait)
+        server.close()
+
+    asyncio.run(serve())
+    Path(log).write_text("\n".join(map(repr, arrivals)))
+
+
+def _send(redis_url: str, port: int, rate: float, until: float) -> None:
+    async def lane(limiter: Limiter) -> None:
+        reader, writer = await _connected(port)
+        with contextlib.closing(writer):
+            while True:
+                await limiter.acquire()
+                writer.write(b"call\n")
+                await reader.readline()
+
+    async def lanes() -> None:
+        async with connect(redis_url) as redis:
+            limiter = Limiter(redis, Keys("benchmark"), [("account", Rate.parse(f"{rate}/s"))], "account")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(until - time.time()):
+                    await asyncio.gather(*(lane(limiter) for _ in range(LANES)))
+
+    asyncio.run(lanes())
+
+
+async def _connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    while True:
+        try:
+            return await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)  # the server is starting
+
+
+def main() -> None:
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
+    results = [measure(processes, rate, seconds) for processes in (1, 2, 4) for rate in (20, 100, 400)]
+    for result in results:
+        print(result)
+    print("median share of the rate:", statistics.median(result["share"] for result in results))
+
+
+if __name__ == "__main__":
+    main()

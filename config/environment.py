@@ -1,0 +1,27 @@
+"""Settings as environment variables, for the processes we start ourselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import SecretStr
+
+from tagmill.config.settings import ENV_PREFIX, Settings
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """Only what is set; secrets included, so for a child process and nothing else."""
+    pairs = ((name, getattr(settings, name)) for name in type(settings).model_fields)
+    return {ENV_PREFIX + name.upper(): _text(value) for name, value in pairs if value is not None}
+
+
+def child_environment(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment at hand with exactly these settings."""
+    other = {name: value for name, value in environment.items() if not name.startswith(ENV_PREFIX)}
+    return other | to_environment(settings)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value).lower() if isinstance(value, bool) else str(value)

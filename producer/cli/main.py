@@ -1,0 +1,52 @@
+"""`tagmill`: one file for each family of commands; what is heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from tagmill.producer.cli.run import run
+from tagmill.producer.cli.servers import sandbox, worker
+from tagmill.producer.cli.status import status
+from tagmill.producer.exit_codes import ExitCode, exit_code
+from tagmill.worker.errors import TaggingError
+
+app = typer.Typer(
+    help="Tag whole image libraries: rate-limited, resumable, safe to kill.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(run)
+app.command()(worker)
+app.command()(status)
+app.command()(sandbox)
+
+
+@app.command()
+def version() -> None:
+    """Print Tagmill's version."""
+    from importlib.metadata import version as installed  # noqa: PLC0415 - only here
+
+    typer.echo(installed("tagmill"))
+
+
+def main() -> None:
+    """Turn expected failures into one line on stderr and an exit code."""
+    if sys.platform == "win32":
+        sys.exit("tagmill: Windows is not supported; use WSL or Docker")
+    try:
+        app()
+    except TaggingError as error:
+        typer.echo(f"tagmill: {error}", err=True)
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(ExitCode.DONE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""`tagmill run`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tagmill.producer.cli.options import (
+    AsJson,
+    LogFormat,
+    LogLevel,
+    RedisUrl,
+    RunStore,
+    StateDir,
+    settings_from,
+)
+from tagmill.worker.errors import ConfigError
+from tagmill.worker.rate import Rate
+
+if TYPE_CHECKING:
+    from tagmill.producer.launch import Launch
+
+
+def run(
+    source: Annotated[
+        str | None,
+        typer.Argument(help="s3://bucket/prefix, a folder, or a list of Filestack handles (`-`: stdin)."),
+    ] = None,
+    *,
+    resume: Annotated[str | None, typer.Option(metavar="RUN_ID", help="Finish an earlier run.")] = None,
+    run_id: Annotated[str | None, typer.Option(help="Name the run; else a name with the date.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Plan, then leave the work to the fleet.")] = False,
+    shared_path: Annotated[
+        bool, typer.Option("--shared-path", help="All workers see the folder at the same path.")
+    ] = False,
+    rate: Annotated[str | None, typer.Option(help="Calls, such as 20/s; a cap for this run.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Calls in flight per process.")] = None,
+    processes: Annotated[int | None, typer.Option(help="Worker processes, without a fleet.")] = None,
+    engine: Annotated[str | None, typer.Option(help="filestack or sandbox.")] = None,
+    write_back: Annotated[str | None, typer.Option(help="metadata, sidecar or none.")] = None,
+    transfer: Annotated[
+        str | None, typer.Option(help="auto or upload: how images reach the service.")
+    ] = None,
+    keep_uploads: Annotated[
+        bool | None, typer.Option("--keep-uploads", help="Leave uploaded images at the service.")
+    ] = None,
+    chunk_size: Annotated[int | None, typer.Option(help="Images per Celery task.")] = None,
+    include: Annotated[list[str] | None, typer.Option(help="Only names that match this glob.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="No names that match this glob.")] = None,
+    extension: Annotated[list[str] | None, typer.Option(help="File name extensions; `*` for any.")] = None,
+    min_size: Annotated[str | None, typer.Option(help="Such as 10KB.")] = None,
+    max_size: Annotated[str | None, typer.Option(help="Such as 20MB.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only what changed since this date or time.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many images.")] = None,
+    sample: Annotated[int | None, typer.Option(help="So many images, drawn at random.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the sample; recorded, else drawn.")] = None,
+    list_format: Annotated[str | None, typer.Option(help="txt, csv or jsonl, for a list of handles.")] = None,
+    field: Annotated[str | None, typer.Option(help="CSV column or JSONL field with the handle.")] = None,
+    run_store: RunStore = None,
+    redis_url: RedisUrl = None,
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Tag every image of SOURCE, write the tags back, and leave a manifest."""
+    settings = settings_from(
+        concurrency=concurrency,
+        processes=processes,
+        engine=engine,
+        write_back=write_back,
+        transfer=transfer,
+        keep_uploads=keep_uploads,
+        chunk_size=chunk_size,
+        run_store=run_store,
+        redis_url=redis_url,
+        state_dir=state_dir,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    from tagmill.producer.launch import create_run, reopen_run  # noqa: PLC0415 - `--help` need not pay for it
+    from tagmill.producer.preparation import RunOptions  # noqa: PLC0415 - as above
+    from tagmill.producer.sources.options import SourceOptions  # noqa: PLC0415 - as above
+    from tagmill.producer.sources.spec import parse_source  # noqa: PLC0415 - as above
+
+    selection = SourceOptions(
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        min_size=min_size,
+        max_size=max_size,
+        since=since,
+        extensions=tuple(extension or ()),
+        limit=limit,
+        sample=sample,
+        seed=seed,
+        list_format=list_format,
+        field=field,
+    )
+    if resume is not None:
+        if source is not None or selection != SourceOptions():
+            raise ConfigError("--resume goes on with what was planned: name no SOURCE and no selection")
+        launch = reopen_run(settings, resume)
+    elif source is None:
+        raise ConfigError("name a SOURCE: s3://bucket/prefix, a folder, or a list of handles")
+    else:
+        options = RunOptions(rate=_parse_rate(rate), run_id=run_id, shared_path=shared_path)
+        launch = create_run(settings, parse_source(source, selection), options)
+    _report(launch, detach=detach, as_json=as_json)
+
+
+def _parse_rate(text: str | None) -> Rate | None:
+    try:
+        return Rate.parse(text) if text is not None else None
+    except ValueError as error:
+        raise ConfigError(f"--rate: {error}") from None
+
+
+def _report(launch: Launch, *, detach: bool, as_json: bool) -> None:
+    from tagmill.producer.report import print_summary, summary_exit_code  # noqa: PLC0415 - see above
+
+    if not as_json:
+        typer.echo(launch.announcement(), err=True)
+    summary = launch.go(detach=detach)
+    print_summary(summary, as_json=as_json, message=launch.runs.control(launch.spec.run_id).message)
+    raise typer.Exit(summary_exit_code(summary, detached=detach))

@@ -1,0 +1,80 @@
+"""`tagmill worker` and `tagmill sandbox`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tagmill.producer.cli.options import LogFormat, LogLevel, RedisUrl, RunStore, settings_from
+from tagmill.worker.errors import ConfigError
+
+
+def worker(
+    *,
+    processes: Annotated[int | None, typer.Option(help="Chunks worked on at a time.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Calls in flight per process.")] = None,
+    run_store: RunStore = None,
+    redis_url: RedisUrl = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Work for the fleet until told to stop; TERM lets calls in flight finish."""
+    settings = settings_from(
+        processes=processes,
+        concurrency=concurrency,
+        run_store=run_store,
+        redis_url=redis_url,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    from tagmill.worker.serve import serve  # noqa: PLC0415 - imports Celery
+
+    raise typer.Exit(serve(settings))
+
+
+def sandbox(
+    *,
+    port: Annotated[int, typer.Option(help="0 takes any free one.")] = 8091,
+    host: Annotated[str, typer.Option(help="Loopback unless you say otherwise.")] = "127.0.0.1",
+    config: Annotated[
+        Path | None, typer.Option(help="JSON file with all settings; see docs/sandbox.md.")
+    ] = None,
+    rate_limit: Annotated[str | None, typer.Option(help="Throttle above this, such as 20/s.")] = None,
+    latency: Annotated[float | None, typer.Option(help="Least seconds a tags call takes.")] = None,
+    load: Annotated[
+        bool, typer.Option("--load", help="Answer any handle from memory, for load tests.")
+    ] = False,
+) -> None:
+    """Serve a Filestack-compatible tagging API for trials, tests and load; no substitute for the service.
+
+    Its tags are computed from the pixels: colours, light, composition. It knows no objects.
+    """
+    from tagmill.sandbox.config import SandboxConfig  # noqa: PLC0415 - imports NumPy
+    from tagmill.sandbox.serve import serve  # noqa: PLC0415 - as above
+
+    settings = settings_from()
+    given: dict[str, Any] = _read(config) | {"host": host, "port": port}
+    if settings.filestack_api_key is not None and settings.filestack_app_secret is not None:
+        given["api_key"] = settings.filestack_api_key.get_secret_value()
+        given["app_secret"] = settings.filestack_app_secret.get_secret_value()
+    chosen = {"rate_limit": rate_limit, "latency_seconds": latency, "load": load or None}
+    given |= {name: value for name, value in chosen.items() if value is not None}
+    chosen_config = SandboxConfig.from_json(given)
+    serve(chosen_config, ready=lambda url: _say_where(url, chosen_config.api_key))
+
+
+def _say_where(url: str, api_key: str) -> None:
+    typer.echo(f"sandbox at {url}, key {api_key}; point Tagmill at it with:", err=True)
+    typer.echo(f"  TAGMILL_FILESTACK_CDN_URL={url} TAGMILL_FILESTACK_API_URL={url}/api", err=True)
+
+
+def _read(config: Path | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    try:
+        return dict(json.loads(config.read_text()))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--config {config}: {error}") from None

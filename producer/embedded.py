@@ -1,0 +1,138 @@
+"""The embedded default: a private Redis, a worker and, for trials, the sandbox; gone when the run is."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Self
+
+import orjson
+from pydantic import SecretStr
+
+from tagmill.config.environment import child_environment
+from tagmill.config.settings import Settings
+from tagmill.producer.display import Print
+from tagmill.producer.redis_server import RedisServer
+from tagmill.worker.errors import ConfigError
+from tagmill.worker.orphans import die_with_parent
+
+SANDBOX = "sandbox"
+_READY_SECONDS = 20.0
+_STOP_SECONDS = 90.0  #: calls in flight may take their whole timeout
+
+
+class Embedded:
+    """A context manager. `settings` are those of the worker; `supervise` brings back what died."""
+
+    def __init__(self, settings: Settings, folder: Path, *, engine: str, print_line: Print) -> None:
+        self.settings = settings
+        self._folder, self._engine, self._print = folder, engine, print_line
+        self._redis = RedisServer(folder / "redis")
+        self._sandbox: subprocess.Popen[bytes] | None = None
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._run_id = ""
+
+    @property
+    def redis_url(self) -> str:
+        return self._redis.url
+
+    def __enter__(self) -> Self:
+        try:
+            self._redis.start()
+            self.settings = self.settings.model_copy(update={"redis_url": self._redis.url})
+            if self._engine == SANDBOX:
+                self._start_sandbox()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_worker()
+        if self._sandbox is not None:
+            self._sandbox.kill()
+            self._sandbox.wait()
+        self._redis.stop()
+
+    def start_worker(self, run_id: str) -> None:
+        self._run_id = run_id
+        command = [sys.executable, "-m", "tagmill.worker.serve", "--run", run_id]
+        self._worker = self._spawn(command, self.settings)
+
+    def supervise(self) -> None:
+        """Restart Redis, with what its append-only file kept, and the worker, if they died."""
+        if not self._redis.alive:
+            self._redis.start()
+        if self._worker is not None and self._worker.poll() is not None:
+            self.start_worker(self._run_id)
+
+    def stop_worker(self) -> None:
+        """Let calls in flight finish, within bounds."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        worker.terminate()
+        try:
+            worker.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+
+    def kill_worker(self) -> None:
+        """End calls in flight; each may have been paid."""
+        if self._worker is not None:
+            self._worker.kill()
+
+    def _start_sandbox(self) -> None:
+        ready = self._folder / "sandbox.json"
+        ready.unlink(missing_ok=True)
+        key, secret = f"A{secrets.token_hex(10)}z", secrets.token_hex(16)
+        config = {"port": 0, "api_key": key, "app_secret": secret, "data_folder": str(self._folder / SANDBOX)}
+        command = [sys.executable, "-m", "tagmill.sandbox", "--config", "-", "--ready-file", str(ready)]
+        self._sandbox = self._spawn(command, self.settings, orjson.dumps(config))
+        url = _await_url(ready, self._sandbox)
+        self.settings = self.settings.model_copy(
+            update={
+                "filestack_api_key": SecretStr(key),
+                "filestack_app_secret": SecretStr(secret),
+                "filestack_cdn_url": url,
+                "filestack_api_url": f"{url}/api",
+            }
+        )
+
+    def _spawn(self, command: list[str], settings: Settings, said: bytes = b"") -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            command,
+            env=child_environment(settings, os.environ),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for us; we tell the others
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call, no lock, no import
+        )
+        assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - both are pipes
+        with process.stdin:
+            process.stdin.write(said)
+        threading.Thread(target=self._relay, args=[process.stdout], daemon=True).start()
+        return process
+
+    def _relay(self, stream: IO[bytes]) -> None:
+        """Pass log lines on to where ours go, without tearing a progress bar."""
+        for line in stream:
+            self._print(line.decode(errors="replace").rstrip())
+
+
+def _await_url(ready: Path, process: subprocess.Popen[bytes]) -> str:
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        if ready.exists():
+            described: Mapping[str, str] = orjson.loads(ready.read_bytes())
+            return described["url"]
+        time.sleep(0.02)
+    raise ConfigError("the sandbox did not start; `tagmill sandbox` shows why")

@@ -1,0 +1,203 @@
+"""`tagmill run`: create or reopen a run, plan it, and follow it, with servers of our own or a fleet's."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from tagmill.config.celery import QUEUE
+from tagmill.config.settings import Settings
+from tagmill.producer.display import Display, Print, open_display
+from tagmill.producer.embedded import Embedded
+from tagmill.producer.follow import Follower, Interrupt
+from tagmill.producer.live import LiveRun
+from tagmill.producer.pace import Pace
+from tagmill.producer.planning import PlannerThread, make_planner, refuse_empty, reopen_source
+from tagmill.producer.preparation import SANDBOX, RunOptions, account_rate, prepare
+from tagmill.producer.sources.opening import open_original
+from tagmill.producer.sources.s3_client import listing_client
+from tagmill.producer.sources.spec import SourceSpec
+from tagmill.producer.state_dir import announce, locked, state_dir
+from tagmill.worker.errors import ConfigError
+from tagmill.worker.models import Json
+from tagmill.worker.publisher import Publisher
+from tagmill.worker.rate import Rate
+from tagmill.worker.refill import Refill
+from tagmill.worker.s3 import s3_client
+from tagmill.worker.state.board import Board
+from tagmill.worker.state.checks import connect_checked
+from tagmill.worker.state.keys import Keys
+from tagmill.worker.store.opening import open_probed
+from tagmill.worker.store.runs import Control, Runs, RunSpec, Verb
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+STORE_RETRIES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One run and how it is to be worked on."""
+
+    settings: Settings
+    runs: Runs
+    spec: RunSpec
+
+    def go(self, *, detach: bool) -> Json:
+        """Return the summary when the run is completed, paused, cancelled or left."""
+        if self.spec.embedded:
+            return self._embedded()
+        return self._fleet(detach=detach)
+
+    def announcement(self) -> str:
+        """One line: what starts here, with what, and what it costs."""
+        source = SourceSpec.from_json(self.spec.source)
+        write_back = ", ".join(self.spec.write_back) or "none"
+        return (
+            f"run {self.spec.run_id}: {source.uri} with {self.spec.engine} at "
+            f"{self.spec.planned_rate:g} calls/s or less, write-back: {write_back}"
+        )
+
+    # --- embedded -----------------------------------------------------------------------------------------
+
+    def _embedded(self) -> Json:
+        folder = state_dir(self.settings.state_dir)
+        rate = Rate.parse(self.spec.rate) if self.spec.rate else None
+        account = self.settings.rate or rate or account_rate(self.settings, self.spec.engine)
+        settings = self.settings.model_copy(update={"rate": account})
+        with locked(folder), self._display() as display:
+            print_line = display.print_line
+            with Embedded(settings, folder, engine=self.spec.engine, print_line=print_line) as embedded:
+                announce(folder, self.spec.run_id, embedded.redis_url)
+                board = self._board(embedded.redis_url)
+                board.drop_queue()  # of an earlier run: its workers are gone, its messages are not wanted
+                embedded.start_worker(self.spec.run_id)
+                with _interrupts(print_line, on_second=embedded.kill_worker) as interrupt:
+                    summary = self._follow(board, embedded.redis_url, display, interrupt, embedded)
+                if interrupt.asked and summary["state"] == "running":
+                    self._pause(board)
+                    embedded.stop_worker()
+                    summary = LiveRun(self.runs.files, self.spec.run_id, board).summary()
+                return summary
+
+    def _pause(self, board: Board) -> None:
+        pause = Control(verb=Verb.PAUSE, reason="interrupted", by="run", at=_now())
+        board.note_control(self.spec.run_id, self.runs.set_control(self.spec.run_id, pause))
+
+    # --- fleet --------------------------------------------------------------------------------------------
+
+    def _fleet(self, *, detach: bool) -> Json:
+        redis_url = self.settings.redis_url
+        if redis_url is None:
+            raise ConfigError("TAGMILL_REDIS_URL is not set, and this run belongs to a fleet")
+        board = self._board(redis_url)
+        if detach:
+            with self._planner() as planner:
+                planner.join()
+            return LiveRun(self.runs.files, self.spec.run_id, board).summary()
+        with self._display() as display, _interrupts(display.print_line) as interrupt:
+            return self._follow(board, redis_url, display, interrupt, None)
+
+    # --- both ---------------------------------------------------------------------------------------------
+
+    def _follow(
+        self, board: Board, redis_url: str, display: Display, interrupt: Interrupt, embedded: Embedded | None
+    ) -> Json:
+        publisher = Publisher(redis_url, self.settings.redis_prefix)
+        refill = Refill(self.runs.files, board, publisher, only=self.spec.run_id)
+        display.waits = lambda: board.waits(self.spec.run_id)
+        live = LiveRun(self.runs.files, self.spec.run_id, board)
+        with self._planner() as planner:
+            follower = Follower(
+                live,
+                refill,
+                display,
+                interrupt=interrupt,
+                check_planner=planner.raise_error,
+                supervise=embedded.supervise if embedded else lambda: None,
+            )
+            try:
+                return follower.follow()
+            finally:
+                refill.resign()
+
+    def _planner(self) -> PlannerThread:
+        source = reopen_source(self.runs, self.spec, lambda: listing_client(self.settings.s3_endpoint_url))
+        return PlannerThread(make_planner(self.runs, self.spec, source))
+
+    def _board(self, redis_url: str) -> Board:
+        return Board(connect_checked(redis_url), Keys(self.settings.redis_prefix), QUEUE)
+
+    def _display(self) -> Display:
+        return open_display(Pace(self.spec.planned_rate))
+
+
+def create_run(settings: Settings, source: SourceSpec, options: RunOptions) -> Launch:
+    """Raise `ConfigError` or `NotFoundError` before anything is written."""
+    spec = prepare(settings, source, options)
+    if settings.redis_url is not None:
+        connect_checked(settings.redis_url).close()
+    runs = open_runs(settings)
+    if source.input is None:
+        refuse_empty(reopen_source(runs, spec, lambda: listing_client(settings.s3_endpoint_url)))
+    if not runs.create(spec):
+        raise ConfigError(f"run {spec.run_id} exists: go on with `tagmill run --resume {spec.run_id}`")
+    original = open_original(source, sys.stdin.buffer)
+    if original is not None and source.input is not None:
+        with original:
+            runs.copy_input(spec.run_id, source.input.name, original)
+    return Launch(settings, runs, spec)
+
+
+def reopen_run(settings: Settings, run_id: str) -> Launch:
+    """Raise `NotFoundError`; lift a pause."""
+    runs = open_runs(settings)
+    spec = runs.read(run_id)
+    if spec.embedded and settings.redis_url is not None:
+        raise ConfigError(f"run {run_id} was started without a fleet: unset TAGMILL_REDIS_URL to go on")
+    if spec.engine != SANDBOX and not settings.has_credentials:
+        raise ConfigError("no Filestack credentials: set TAGMILL_FILESTACK_API_KEY and …_APP_SECRET")
+    control = runs.control(run_id)
+    if control.verb is Verb.CANCEL:
+        raise ConfigError(f"run {run_id} was cancelled; start a new one")
+    if not control.running:
+        runs.set_control(run_id, Control(verb=Verb.RESUME, by="run", at=_now()))
+    return Launch(settings, runs, spec)
+
+
+def open_runs(settings: Settings) -> Runs:
+    return Runs(open_probed(settings.run_store, lambda: store_client(settings)))
+
+
+def store_client(settings: Settings) -> S3Client:
+    return s3_client(settings.s3_endpoint_url, connections=STORE_RETRIES, retries=STORE_RETRIES)
+
+
+@contextlib.contextmanager
+def _interrupts(print_line: Print, on_second: Callable[[], None] = lambda: None) -> Iterator[Interrupt]:
+    """Turn the first Ctrl-C or TERM into a wish, the second into an end."""
+    interrupt = Interrupt()
+
+    def hear(_signal: int, _frame: object) -> None:
+        if interrupt.asked:
+            on_second()
+            raise KeyboardInterrupt
+        interrupt.asked = True
+        print_line("stopping: calls in flight finish; once more aborts them")
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

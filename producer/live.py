@@ -1,0 +1,90 @@
+"""What a run is doing now: from Redis when it knows, else from the files."""
+
+from __future__ import annotations
+
+from tagmill.worker.counts import Counts
+from tagmill.worker.errors import NotFoundError, RedisUnavailableError
+from tagmill.worker.models import Json
+from tagmill.worker.state.board import Board
+from tagmill.worker.store.base import Files
+from tagmill.worker.store.layout import run_folder
+from tagmill.worker.store.manifest import Manifest
+from tagmill.worker.store.parts import Parts
+from tagmill.worker.store.plan import Plan
+from tagmill.worker.store.runs import Control, Runs
+from tagmill.worker.summary import read_summary, summary
+
+PASS = 0
+
+
+class LiveRun:
+    """One run, read over and over; what never changes is read once."""
+
+    def __init__(self, files: Files, run_id: str, board: Board | None) -> None:
+        """Raise `NotFoundError` for an unknown run. `board` None: only the files are asked."""
+        self._files, self._board, self.run_id = files, board, run_id
+        self._runs = Runs(files)
+        self.spec = self._runs.read(run_id)
+        self._plan = Plan(files, run_id, PASS)
+        self._manifest = Manifest(files, run_id, PASS)
+        self._planned: int | None = None  #: once planning is finished
+
+    def summary(self) -> Json:
+        """Return the same object that `summary.json` will hold."""
+        if self._manifest.finished() and (final := read_summary(self._files, self.run_id)) is not None:
+            return final
+        return summary(
+            self.spec,
+            location=self._files.location,
+            pass_no=PASS,
+            planned=self.planned(),
+            counts=self._counts(),
+            control=self.control(),
+        )
+
+    def control(self) -> Control:
+        return self._runs.control(self.run_id)
+
+    def planned(self) -> int:
+        if self._planned is not None:
+            return self._planned
+        whole = self._plan.summary()
+        if whole is not None:
+            self._planned = whole.images
+        return self._plan.planned()
+
+    @property
+    def planning(self) -> bool:
+        """Whether more images may come."""
+        return self._planned is None
+
+    def _counts(self) -> Counts:
+        if self._board is not None:
+            try:
+                counts = self._board.counts(self.run_id, PASS)
+            except RedisUnavailableError:
+                counts = None
+            if counts is not None:
+                return counts
+        return self._counts_of_files()
+
+    def _counts_of_files(self) -> Counts:
+        shards = self._manifest.compacted()
+        counts = Counts.total(self._manifest.entry(shard).counts for shard in shards)
+        parts = Parts(self._files, self.run_id, PASS)
+        for shard in self._plan.shards():
+            if shard not in shards:
+                committed = parts.committed_from(shard)
+                for chunk in self._plan.header(shard).chunks(self.run_id, PASS):
+                    if (chunk.shard, chunk.offset) in committed:
+                        counts.add(Counts.of_rows(parts.rows(chunk)))
+        return counts
+
+
+def newest_run(files: Files) -> str:
+    """Return the id of the run created last; raise `NotFoundError` when there is none."""
+    runs = Runs(files)
+    specs = [runs.read(run_id) for run_id in runs.ids() if files.exists(f"{run_folder(run_id)}/run.json")]
+    if not specs:
+        raise NotFoundError(f"no runs in {files.location}: start one with `tagmill run SOURCE`")
+    return max(specs, key=lambda spec: spec.created_at).run_id

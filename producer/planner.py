@@ -1,0 +1,102 @@
+"""Image references to plan shards, streaming; killed, it continues from the last shard's cursor."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from tagmill.producer.sources.base import Cursor, Listed
+from tagmill.worker.models import ImageRef
+from tagmill.worker.store.plan import Plan, PlanSummary, ShardHeader
+
+CHUNK_SECONDS = 60.0  #: what a chunk should take at the planned rate
+PARALLEL_CHUNKS = 4  #: chunks that share the rate, as a guess before any worker is known
+MIN_CHUNK, MAX_CHUNK = 10, 1_000
+
+Listing = Callable[[Cursor, int], Iterable[Listed]]  #: (after, images planned so far) -> what comes next
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSizing:
+    rate: float  #: calls/s
+    fixed: int | None = None
+
+    def for_shard(self, images: int) -> int:
+        """Return images per chunk, so that even a small shard is work for several processes."""
+        if self.fixed is not None:
+            return self.fixed
+        by_time = self.rate * CHUNK_SECONDS / PARALLEL_CHUNKS
+        by_share = math.ceil(images / PARALLEL_CHUNKS)
+        return max(MIN_CHUNK, min(MAX_CHUNK, int(by_time), by_share))
+
+
+@dataclass(slots=True)
+class _Position:
+    """How far planning is: all that the next shard's header says."""
+
+    shard: int = 0
+    planned: int = 0
+    cursor: Cursor = field(default_factory=dict)
+    listed: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def after(cls, header: ShardHeader) -> _Position:
+        planned = header.first + header.count
+        return cls(header.shard + 1, planned, header.cursor, header.listed, Counter(header.skipped))
+
+
+class Planner:
+    def __init__(self, plan: Plan, listing: Listing, *, shard_size: int, sizing: ChunkSizing) -> None:
+        self._plan, self._listing, self._shard_size, self._sizing = plan, listing, shard_size, sizing
+
+    def run(self, stopped: Callable[[], bool]) -> PlanSummary | None:
+        """Plan what is not planned yet; None when stopped, what is written stays and counts."""
+        summary = self._plan.summary()
+        while summary is None and not stopped():
+            summary = self._plan_from(self._resumed(), stopped)
+        return summary
+
+    def _resumed(self) -> _Position:
+        shards = self._plan.shards()
+        return _Position.after(self._plan.header(shards[-1])) if shards else _Position()
+
+    def _plan_from(self, position: _Position, stopped: Callable[[], bool]) -> PlanSummary | None:
+        """Return None when stopped, or when another producer was faster and its shard counts."""
+        refs: list[ImageRef] = []
+        for item in self._listing(position.cursor, position.planned):
+            if stopped():
+                return None
+            position.listed += 1
+            if item.ref is None:
+                position.skipped[item.skipped or "unknown"] += 1
+                continue
+            refs.append(item.ref)
+            position.cursor = item.cursor
+            if len(refs) == self._shard_size:
+                if not self._write(position, refs):
+                    return None
+                refs.clear()
+        if refs and not self._write(position, refs):
+            return None
+        summary = PlanSummary(position.shard, position.planned, position.listed, dict(position.skipped))
+        self._plan.finish(summary)
+        return summary
+
+    def _write(self, position: _Position, refs: list[ImageRef]) -> bool:
+        header = ShardHeader(
+            shard=position.shard,
+            count=len(refs),
+            first=position.planned,
+            chunk_size=self._sizing.for_shard(len(refs)),
+            cursor=position.cursor,
+            listed=position.listed,
+            skipped=dict(sorted(position.skipped.items())),
+        )
+        if not self._plan.write(header, refs):
+            return False
+        position.shard += 1
+        position.planned += len(refs)
+        return True

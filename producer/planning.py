@@ -1,0 +1,105 @@
+"""A run's planner on a thread of its own: plans ahead while the run is followed."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Self
+
+import orjson
+
+from tagmill.producer.planner import ChunkSizing, Planner
+from tagmill.producer.selection import limited, sample_threshold, sampled
+from tagmill.producer.sources.base import Cursor, Listed, Source
+from tagmill.producer.sources.opening import open_source
+from tagmill.producer.sources.spec import SourceSpec
+from tagmill.worker.errors import NotFoundError
+from tagmill.worker.store.plan import Plan
+from tagmill.worker.store.runs import Runs, RunSpec
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+SAMPLE_FILE = "sample.json"
+NO_LIMIT = sys.maxsize
+
+
+def reopen_source(runs: Runs, spec: RunSpec, s3_client: Callable[[], S3Client]) -> Source:
+    """Open the source that the run was created with; lists come from their copy in the run."""
+    return open_source(
+        SourceSpec.from_json(spec.source),
+        s3_client=s3_client,
+        open_input=lambda name: runs.open_input(spec.run_id, name),
+    )
+
+
+def refuse_empty(source: Source) -> None:
+    """Raise `NotFoundError`, saying what was passed over, when there is nothing to tag."""
+    skipped: dict[str, int] = {}
+    for item in source.list({}):
+        if item.ref is not None:
+            return
+        reason = item.skipped or "unknown"
+        skipped[reason] = skipped.get(reason, 0) + 1
+    seen = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()))
+    raise NotFoundError(f"no images in {source.describe()}" + (f" (passed over: {seen})" if seen else ""))
+
+
+def make_planner(runs: Runs, spec: RunSpec, source: Source) -> Planner:
+    chosen = SourceSpec.from_json(spec.source)
+    sizing = ChunkSizing(spec.planned_rate, spec.chunk_size)
+    plan = Plan(runs.files, spec.run_id, 0)
+
+    def listing(after: Cursor, planned: int) -> Iterable[Listed]:
+        items: Iterable[Listed] = source.list(after)
+        if chosen.sample is not None and chosen.seed is not None:
+            items = sampled(items, _threshold(runs, spec, chosen, source), chosen.seed)
+        most = min(chosen.limit or NO_LIMIT, chosen.sample or NO_LIMIT)
+        return limited(items, most, planned)
+
+    return Planner(plan, listing, shard_size=spec.shard_size, sizing=sizing)
+
+
+def _threshold(runs: Runs, spec: RunSpec, chosen: SourceSpec, source: Source) -> int:
+    """Draw the sample once; a resumed producer goes on with the same one."""
+    try:
+        return int(orjson.loads(runs.read_input(spec.run_id, SAMPLE_FILE))["threshold"])
+    except FileNotFoundError:
+        assert chosen.sample is not None and chosen.seed is not None  # noqa: S101, PT018 - a sample has both
+        threshold = sample_threshold(source.list({}), chosen.sample, chosen.seed)
+        runs.keep_input(spec.run_id, SAMPLE_FILE, orjson.dumps({"threshold": threshold, "seed": chosen.seed}))
+        return threshold
+
+
+class PlannerThread:
+    """A context manager; leaving it stops planning, and what is planned stays."""
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="planner", daemon=True)
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def join(self) -> None:
+        """Wait for the whole plan; raise what planning raised."""
+        self._thread.join()
+        self.raise_error()
+
+    def raise_error(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def _run(self) -> None:
+        try:
+            self._planner.run(self._stopped.is_set)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the follower raises it
+            self.error = error

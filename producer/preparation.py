@@ -1,0 +1,99 @@
+"""From what the user asked for to a frozen run: which engine, where tags go, and what is refused."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tagmill.config.settings import Settings
+from tagmill.producer.sources.spec import Kind, SourceSpec
+from tagmill.worker.account import DEFAULT_RATE
+from tagmill.worker.errors import ConfigError
+from tagmill.worker.rate import Rate
+from tagmill.worker.store.runs import RunSpec
+
+FILESTACK, SANDBOX = "filestack", "sandbox"
+SANDBOX_RATE = Rate.parse("100/s")
+_DEFAULT_WRITE_BACK = {Kind.S3: "metadata", Kind.FOLDER: "sidecar", Kind.HANDLES: "none"}
+_WRITE_BACKS = {
+    Kind.S3: {"metadata", "none"},
+    Kind.FOLDER: {"sidecar", "none"},
+    Kind.HANDLES: {"none"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What is said for one run only."""
+
+    rate: Rate | None = None
+    run_id: str | None = None
+    shared_path: bool = False
+
+
+def choose_engine(settings: Settings, kind: Kind) -> str:
+    """Raise `ConfigError` where an engine would have to be guessed at a price."""
+    if settings.engine == SANDBOX:
+        if settings.redis_url is not None:
+            raise ConfigError(
+                "a fleet has no embedded sandbox: start `tagmill sandbox`, point TAGMILL_FILESTACK_CDN_URL and "
+                "TAGMILL_FILESTACK_API_URL at it, and set its key and secret"
+            )
+        return SANDBOX
+    if settings.has_credentials:
+        return FILESTACK
+    if settings.engine is None and kind is Kind.FOLDER and settings.redis_url is None:
+        return SANDBOX
+    raise ConfigError(
+        "no Filestack credentials: set TAGMILL_FILESTACK_API_KEY and TAGMILL_FILESTACK_APP_SECRET, "
+        "or try it with --engine sandbox"
+    )
+
+
+def choose_write_back(settings: Settings, kind: Kind, engine: str) -> tuple[str, ...]:
+    """The sandbox's tags stay out of buckets unless asked for."""
+    trial = engine == SANDBOX and kind is Kind.S3
+    chosen = settings.write_back or ("none" if trial else _DEFAULT_WRITE_BACK[kind])
+    if chosen not in _WRITE_BACKS[kind]:
+        allowed = " or ".join(sorted(_WRITE_BACKS[kind]))
+        raise ConfigError(f"--write-back {chosen} is not for this source ({kind.value}): use {allowed}")
+    return () if chosen == "none" else (chosen,)
+
+
+def refuse_private_folder(settings: Settings, kind: Kind, *, shared_path: bool) -> None:
+    if kind is Kind.FOLDER and settings.redis_url is not None and not shared_path:
+        raise ConfigError(
+            "a fleet's workers do not see a local folder: say --shared-path if all have it at the same path, "
+            "or unset TAGMILL_REDIS_URL"
+        )
+
+
+def account_rate(settings: Settings, engine: str) -> Rate:
+    return settings.rate or (SANDBOX_RATE if engine == SANDBOX else DEFAULT_RATE)
+
+
+def prepare(settings: Settings, source: SourceSpec, options: RunOptions) -> RunSpec:
+    """Raise `ConfigError` for what must not start."""
+    refuse_private_folder(settings, source.kind, shared_path=options.shared_path)
+    engine = choose_engine(settings, source.kind)
+    rates = [rate for rate in (settings.rate, options.rate) if rate] or [account_rate(settings, engine)]
+    now = datetime.now(UTC)
+    return RunSpec(
+        run_id=options.run_id or new_run_id(now),
+        created_at=now.isoformat(),
+        source=source.to_json(),
+        engine=engine,
+        write_back=choose_write_back(settings, source.kind, engine),
+        rate=str(options.rate) if options.rate else None,
+        transfer=settings.transfer,
+        keep_uploads=settings.keep_uploads,
+        shard_size=settings.shard_size,
+        chunk_size=settings.chunk_size,
+        embedded=settings.redis_url is None,
+        planned_rate=min(rate.per_second for rate in rates),
+    )
+
+
+def new_run_id(now: datetime) -> str:
+    return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

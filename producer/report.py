@@ -1,0 +1,59 @@
+"""A run's summary for people, for programs, and for the shell."""
+
+from __future__ import annotations
+
+import sys
+
+import orjson
+
+from tagmill.producer.exit_codes import PAUSE_REASONS, ExitCode
+from tagmill.worker.models import Json, Status
+
+
+def print_summary(summary: Json, *, as_json: bool, message: str | None = None) -> None:
+    """Print to stdout; `message` says more about a pause."""
+    text = orjson.dumps(summary).decode() if as_json else describe_summary(summary, message)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def describe_summary(summary: Json, message: str | None = None) -> str:
+    state = summary["state"] + (f" ({summary['reason']})" if summary["reason"] else "")
+    lines = [
+        f"run {summary['run_id']}: {state}, {summary['planned']} images in {summary['duration_s']:.1f} s",
+        f"  {_nonzero({status: summary[status] for status in (*Status, 'remaining')})}",
+        f"  {summary['calls']} calls" + _calls(summary),
+    ]
+    if any(summary["writes"].values()):
+        lines.append(f"  write-backs: {_nonzero(summary['writes'])}")
+    if summary["state"] == "completed":
+        lines.append(f"  manifest: {summary['manifest']}")
+        if summary["failed"] or summary["quarantined"]:
+            lines.append(f"  failures: {summary['run_dir']}/failures.jsonl")
+    elif summary["state"] == "paused":
+        if message:
+            lines.append(f"  {message}")
+        lines.append(f"  go on with: tagmill run --resume {summary['run_id']}")
+    return "\n".join(lines)
+
+
+def summary_exit_code(summary: Json, *, detached: bool = False) -> ExitCode:
+    match summary["state"]:
+        case "completed":
+            failed = summary["failed"] or summary["quarantined"]
+            return ExitCode.FAILED_IMAGES if failed else ExitCode.DONE
+        case "paused":
+            return PAUSE_REASONS.get(summary["reason"], ExitCode.PAUSED_ELSEWHERE)
+        case "cancelled":
+            return ExitCode.PAUSED_ELSEWHERE
+        case _:
+            return ExitCode.DONE if detached else ExitCode.INTERRUPTED
+
+
+def _calls(summary: Json) -> str:
+    extra = _nonzero({name.replace("_", " "): summary[name] for name in ("maybe_charged", "throttled")})
+    return f" ({extra})" if extra else ""
+
+
+def _nonzero(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)

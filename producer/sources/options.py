@@ -1,0 +1,79 @@
+"""What a user says about SOURCE, as typed, and what it means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tagmill.producer.sources.base import Filters
+from tagmill.producer.sources.filtering import Sieve
+from tagmill.producer.sources.handles import ListFormat
+from tagmill.producer.sources.quantities import parse_size, parse_time
+from tagmill.worker.errors import ConfigError
+
+ANY_EXTENSION = "*"
+SEEDS = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """Every method raises `ConfigError` in one line."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    min_size: str | None = None
+    max_size: str | None = None
+    since: str | None = None
+    extensions: tuple[str, ...] = ()  #: `*` for any
+    limit: int | None = None
+    sample: int | None = None
+    seed: int | None = None
+    list_format: str | None = None
+    field: str | None = None
+
+    def check_counts(self) -> None:
+        for name, count in (("limit", self.limit), ("sample", self.sample)):
+            if count is not None and count < 1:
+                raise ConfigError(f"the {name} must be at least 1")
+        if self.seed is not None and not 0 <= self.seed < SEEDS:
+            raise ConfigError(f"the seed must be from 0 to {SEEDS - 1}")
+        if self.seed is not None and self.sample is None:
+            raise ConfigError("a seed is for a sample: say how many images to sample")
+
+    def filters(self, default_extensions: tuple[str, ...] = ()) -> Filters:
+        try:
+            filters = Filters(
+                include=self.include,
+                exclude=self.exclude,
+                min_size=parse_size(self.min_size) if self.min_size else None,
+                max_size=parse_size(self.max_size) if self.max_size else None,
+                since=parse_time(self.since) if self.since else None,
+                extensions=self.wanted_extensions(default_extensions),
+            )
+            Sieve(filters)  # compiles the globs
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        return filters
+
+    def wanted_extensions(self, default: tuple[str, ...]) -> tuple[str, ...]:
+        """In lower case, without dots; none means any."""
+        if ANY_EXTENSION in self.extensions:
+            return ()
+        return tuple(name.lower().removeprefix(".") for name in self.extensions) or default
+
+    def format_or(self, default: ListFormat) -> ListFormat:
+        try:
+            return ListFormat(self.list_format or default)
+        except ValueError:
+            raise ConfigError(
+                f"{self.list_format!r} is no list format: use {', '.join(ListFormat)}"
+            ) from None
+
+    def refuse_filters(self) -> None:
+        if self.filters() != Filters():
+            raise ConfigError(
+                "a list of handles holds no names, sizes or times: filters are for S3 and folders"
+            )
+
+    def refuse_list_options(self) -> None:
+        if self.list_format or self.field:
+            raise ConfigError("a list's format and its column or field are for lists of handles only")

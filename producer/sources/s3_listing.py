@@ -1,0 +1,112 @@
+"""An S3 prefix, in the byte order of its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from botocore.parsers import ResponseParserError
+
+from tagmill.producer.sources.base import Cursor, Filters, Listed
+from tagmill.producer.sources.filtering import Sieve, Skip, listed
+from tagmill.producer.sources.quantities import rfc3339
+from tagmill.producer.sources.s3_errors import translated
+from tagmill.worker.errors import ConfigError
+from tagmill.worker.models import ImageRef, S3Object
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import (
+        ListObjectsV2OutputTypeDef,
+        ListObjectsV2RequestPaginateTypeDef,
+        ObjectTypeDef,
+    )
+
+PAGE_SIZE = 1000  #: the most that S3 gives at once
+SIDECAR_SUFFIX = ".tags.json"
+ARCHIVES = frozenset(
+    {"GLACIER", "DEEP_ARCHIVE"}
+)  #: a read needs a restore first (S3 User Guide, storage classes)
+
+
+class S3Listing:
+    """Memory is one page; a cursor is a key, so it never expires."""
+
+    def __init__(
+        self,
+        client: Callable[[], S3Client],
+        bucket: str,
+        prefix: str,
+        filters: Filters,
+        *,
+        page_size: int = PAGE_SIZE,
+    ) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = prefix
+        self._sieve = Sieve(filters)
+        self._page_size = page_size
+
+    def describe(self) -> str:
+        return f"s3://{self._bucket}/{self._prefix}"
+
+    def list(self, after: Cursor) -> Iterator[Listed]:
+        """Also raise `RunError` when S3 fails on the way; the last item's cursor continues from there."""
+        last = str(after.get("after", ""))
+        for page in self._pages(last):
+            for item in page.get("Contents", ()):
+                key = item["Key"]
+                if key <= last:
+                    raise ConfigError(
+                        f"{self.describe()} is not listed in the byte order of its keys: no run could resume,"
+                        " so directory buckets and the like are not supported"
+                    )
+                last = key
+                yield listed(self._examine(key, item), {"after": key})
+
+    def _pages(self, after: str) -> Iterator[ListObjectsV2OutputTypeDef]:
+        request: ListObjectsV2RequestPaginateTypeDef = {
+            "Bucket": self._bucket,
+            "Prefix": self._prefix,
+            "PaginationConfig": {"PageSize": self._page_size},
+        }
+        if after:
+            request["StartAfter"] = after
+        with translated(self._bucket, started=False):
+            pages = iter(self._client().get_paginator("list_objects_v2").paginate(**request))
+            page = _next_whole(pages)
+        while page is not None:
+            yield page
+            with translated(self._bucket, started=True):
+                page = _next_whole(pages)
+
+    def _examine(self, key: str, item: ObjectTypeDef) -> ImageRef | Skip:
+        modified = item["LastModified"]
+        size = item.get("Size", 0)
+        skip = self._check_key(key, item) or self._sieve.check_facts(size, modified.timestamp())
+        return skip or ImageRef(
+            S3Object(
+                self._bucket,
+                key,
+                etag=item.get("ETag", "").strip('"') or None,
+                size=size,
+                last_modified=rfc3339(modified),
+            )
+        )
+
+    def _check_key(self, key: str, item: ObjectTypeDef) -> Skip | None:
+        if key.endswith("/"):
+            return Skip.FOLDER
+        if key.endswith(SIDECAR_SUFFIX):
+            return Skip.SIDECAR
+        if item.get("StorageClass") in ARCHIVES:
+            return Skip.ARCHIVED
+        return self._sieve.check_name(key.removeprefix(self._prefix).removeprefix("/"))
+
+
+def _next_whole(pages: Iterator[ListObjectsV2OutputTypeDef]) -> ListObjectsV2OutputTypeDef | None:
+    """An answer that says neither "this is all" nor where to go on would end the listing unseen."""
+    page = next(pages, None)
+    if page is not None and page.get("IsTruncated", True) and not page.get("NextContinuationToken"):
+        raise ResponseParserError("not a page of a listing")
+    return page

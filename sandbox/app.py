@@ -1,0 +1,48 @@
+"""The sandbox as one ASGI application that plays every Filestack host."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from tagmill.sandbox.config import SandboxConfig
+from tagmill.sandbox.control import Control
+from tagmill.sandbox.edge import Edge
+from tagmill.sandbox.file_api import FileApi
+from tagmill.sandbox.load import LoadAnswers
+from tagmill.sandbox.parts import Parts
+from tagmill.sandbox.tagging import Tagging
+
+
+def create_app(config: SandboxConfig) -> Starlette:
+    """Serve it with `tagmill.sandbox.wire.EdgeProtocol`: connection faults and load mode need it."""
+    cleanup = ExitStack()
+    folder = config.data_folder or cleanup.enter_context(
+        tempfile.TemporaryDirectory(prefix="tagmill-sandbox-")
+    )
+    parts = Parts.build(config, folder)
+    cleanup.callback(parts.ledger.close)
+    load = _load_answers(parts) if config.load else None
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
+        with cleanup:
+            async with parts.sources:
+                yield {"load": load}
+
+    edge = Edge(parts, Tagging(parts, load))
+    routes = [*Control(parts).routes(), *FileApi(parts).routes(), Mount("", app=edge)]
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+def _load_answers(parts: Parts) -> LoadAnswers:
+    return LoadAnswers(
+        parts.ledger,
+        latency_seconds=lambda: parts.latency_seconds,
+        ready=lambda: not parts.faults.rules and parts.throttle is None,
+    )

@@ -1,0 +1,69 @@
+"""The CDN host: tasks and plain delivery, told apart by the raw path."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import FileResponse
+from starlette.types import Receive, Scope, Send
+
+from tagmill.sandbox.access import permit_delivery
+from tagmill.sandbox.parts import Parts
+from tagmill.sandbox.replies import Refusal, not_found, text_reply
+from tagmill.sandbox.tagging import Tagging
+from tagmill.sandbox.urls import Address, AddressError, HandleSource, parse_address
+from tagmill.sandbox.wire import send_reply
+
+
+class Edge:
+    """An ASGI application for every path that no API claims; a new task gets its branch in `_route`."""
+
+    def __init__(self, parts: Parts, tagging: Tagging) -> None:
+        self._parts = parts
+        self._tagging = tagging
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            await self._route(scope, receive, send)
+        except Refusal as refusal:
+            await send_reply(refusal.reply, send, body=scope["method"] != "HEAD")
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in {"GET", "HEAD"}:
+            raise Refusal(text_reply(405, "Method Not Allowed"))
+        try:
+            address = parse_address(scope["raw_path"])
+        except AddressError as error:
+            await self._malformed(scope, send, error)
+            return
+        if address.task("tags") and scope["method"] == "GET":
+            await self._tagging(scope, receive, send, address)
+        elif not address.tasks:
+            await self._deliver(scope, receive, send, address)
+        else:
+            raise Refusal(text_reply(400, f"the sandbox does not offer the task `{address.tasks[-1].name}`"))
+
+    async def _malformed(self, scope: Scope, send: Send, error: AddressError) -> None:
+        reply = text_reply(400, str(error))
+        if b"tags" not in scope["raw_path"]:
+            raise Refusal(reply) from error
+        await self._tagging.refuse(reply, send)
+
+    async def _deliver(self, scope: Scope, receive: Receive, send: Send, address: Address) -> None:
+        if not isinstance(address.source, HandleSource):
+            raise Refusal(text_reply(400, "the sandbox delivers its own uploads only"))
+        handle = address.source.handle
+        permit_delivery(self._parts.config, Request(scope).query_params, handle, self._parts.clock())
+        await deliver(self._parts, handle)(scope, receive, send)
+
+
+def deliver(parts: Parts, handle: str) -> FileResponse:
+    """Raise Refusal."""
+    stored = parts.files.get(handle)
+    if stored is None:
+        raise Refusal(not_found())
+    headers = {"X-File-Name": quote(stored.filename)}
+    return FileResponse(parts.files.path(handle), media_type=stored.mimetype, headers=headers)

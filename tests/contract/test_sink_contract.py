@@ -1,0 +1,284 @@
+"""What every sink promises, over the fake and the real ones."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+from fakes.sink import FakeSink
+from servers.s3 import S3UnderTest, running_s3
+from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
+
+from tagmill.worker.models import Handle, ImageRef, LocalFile, S3Object, WriteStatus
+from tagmill.worker.sinks import encoding
+from tagmill.worker.sinks.base import Sink, Tagging
+from tagmill.worker.sinks.s3_metadata import S3MetadataSink
+from tagmill.worker.sinks.sidecar import SidecarSink
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mypy_boto3_s3 import S3Client
+
+TAGGING = Tagging(
+    run_id="run-one",
+    engine="filestack",
+    engine_config="0123456789abcdef",
+    policy="fedcba9876543210",
+    tags={"auto": {"sky": 97, "no person": 88}, "user": None},
+    tagged_at="2026-11-22T00:00:00Z",
+)
+OTHER_ANSWER = replace(TAGGING, run_id="run-two", tags={"auto": {"sea": 55}, "user": None})
+
+
+class Place(Protocol):
+    """One image and the sink that writes beside it or on it."""
+
+    ref: ImageRef
+
+    @property
+    def sink(self) -> Sink: ...
+
+    def labels(self) -> Mapping[str, float] | None:
+        """Ours, as a reader finds them."""
+        ...
+
+    def everything_else(self) -> Any:
+        """The image's bytes and all that others wrote."""
+        ...
+
+    def mutations(self) -> int: ...
+
+    def replace_content(self) -> None: ...
+
+
+class FakePlace:
+    def __init__(self) -> None:
+        self.sink = FakeSink()
+        self.ref = ImageRef(S3Object("bucket", "photo.jpg", etag="0" * 32))
+
+    def labels(self) -> Mapping[str, float] | None:
+        tagging = self.sink.written.get(self.ref.id)
+        return tagging.tags["auto"] if tagging else None
+
+    def everything_else(self) -> Any:
+        return None
+
+    def mutations(self) -> int:
+        return self.sink.writes
+
+    def replace_content(self) -> None:
+        self.sink.changed.add(self.ref.id)
+
+
+class SidecarPlace:
+    def __init__(self, folder: Path) -> None:
+        self.sink = SidecarSink()
+        self._folder = folder
+        self._image = folder / "photo.jpg"
+        self._image.write_bytes(b"\xff\xd8 image")
+        (folder / "notes.txt").write_text("someone else's")
+        found = self._image.stat()
+        self.ref = ImageRef(LocalFile.at(str(folder), b"photo.jpg", found.st_size, found.st_mtime_ns))
+
+    @property
+    def _sidecar(self) -> Path:
+        return self._folder / "photo.jpg.tags.json"
+
+    def labels(self) -> Mapping[str, float] | None:
+        if not self._sidecar.exists():
+            return None
+        labels: dict[str, float] = json.loads(self._sidecar.read_text())["tags"]["auto"]
+        return labels
+
+    def everything_else(self) -> Any:
+        files = (path for path in self._folder.iterdir() if path != self._sidecar)
+        return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+    def mutations(self) -> int:
+        """A rename gives the name a new inode."""
+        return self._sidecar.stat().st_ino if self._sidecar.exists() else 0
+
+    def replace_content(self) -> None:
+        os.utime(self._image, ns=(1, 1))
+
+
+class S3Place:
+    def __init__(self, client: S3Client, bucket: str) -> None:
+        self.sink = S3MetadataSink(client, lanes=2)
+        self._client = client
+        self._at: Any = {"Bucket": bucket, "Key": "a b/photo +%41ü.jpg"}
+        self._copies = 0
+        etag = client.put_object(
+            **self._at,
+            Body=b"\xff\xd8 image",
+            ContentType="image/jpeg",
+            CacheControl="max-age=60",
+            ContentDisposition='inline; filename="a.jpg"',
+            ContentLanguage="de",
+            Metadata={"owner": "someone", "tagmill-other": "not ours"},
+            Tagging="team=web&cost=a%20b",
+            StorageClass="STANDARD_IA",
+            ServerSideEncryption="AES256",
+        )["ETag"].strip('"')
+        self.ref = ImageRef(S3Object(self._at["Bucket"], self._at["Key"], etag=etag, size=8))
+        client.meta.events.register("before-call.s3.CopyObject", self._count)
+
+    def _count(self, **_: Any) -> None:
+        self._copies += 1
+
+    def labels(self) -> Mapping[str, float] | None:
+        return encoding.decode(self._client.head_object(**self._at)["Metadata"])
+
+    def everything_else(self) -> Any:
+        answer: Any = self._client.get_object(**self._at)
+        body = answer.pop("Body").read()
+        foreign = {k: v for k, v in answer.pop("Metadata").items() if k not in encoding.OWN_KEYS}
+        tags = self._client.get_object_tagging(**self._at)["TagSet"]
+        fields = {k: v for k, v in answer.items() if k not in {"ResponseMetadata", "LastModified"}}
+        return body, foreign, tags, fields
+
+    def mutations(self) -> int:
+        return self._copies
+
+    def replace_content(self) -> None:
+        self._client.put_object(**self._at, Body=b"another image", Metadata={"new": "yes"})
+
+
+@pytest.fixture(scope="module")
+def strict_s3() -> Iterator[StrictS3UnderTest]:
+    with running_strict_s3() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def moto_url() -> Iterator[str]:
+    with running_s3() as server:
+        yield server.url
+
+
+@pytest.fixture(params=["fake", "sidecar", "metadata-strict", "metadata-moto"])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    place = _place(request, tmp_path)
+    yield place
+    await place.sink.aclose()
+
+
+def _place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    match request.param:
+        case "fake":
+            return FakePlace()
+        case "sidecar":
+            return SidecarPlace(tmp_path)
+        case "metadata-strict":
+            server: StrictS3UnderTest = request.getfixturevalue("strict_s3")
+            return S3Place(server.client(), server.new_bucket())
+        case _:
+            moto = S3UnderTest(request.getfixturevalue("moto_url"))
+            return S3Place(moto.client(), moto.bucket())
+
+
+class Kept:
+    """The `keep` of a test: what was kept, and how many mutations there had been by then."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self.records: list[Mapping[str, Any]] = []
+        self.mutations_before: list[int] = []
+
+    async def __call__(self, values: Mapping[str, Any]) -> None:
+        self.mutations_before.append(self._place.mutations())
+        self.records.append(values)
+
+
+async def test_a_write_says_the_tags(place: Place) -> None:
+    write = await place.sink.write(place.ref, TAGGING, Kept(place))
+    assert write.status is WriteStatus.WRITTEN
+    assert place.labels() == {"sky": 97, "no person": 88}
+
+
+async def test_a_repeated_write_changes_nothing(place: Place) -> None:
+    await place.sink.write(place.ref, TAGGING, Kept(place))
+    mutations, kept = place.mutations(), Kept(place)
+    write = await place.sink.write(place.ref, TAGGING, kept)
+    assert (write.status, place.mutations(), kept.records) == (WriteStatus.UNCHANGED, mutations, [])
+
+
+async def test_another_run_with_the_same_answer_changes_nothing(place: Place) -> None:
+    await place.sink.write(place.ref, TAGGING, Kept(place))
+    mutations = place.mutations()
+    write = await place.sink.write(place.ref, replace(TAGGING, run_id="run-two"), Kept(place))
+    assert (write.status, place.mutations()) == (WriteStatus.UNCHANGED, mutations)
+
+
+async def test_another_answer_replaces_the_first(place: Place) -> None:
+    await place.sink.write(place.ref, TAGGING, Kept(place))
+    write = await place.sink.write(place.ref, OTHER_ANSWER, Kept(place))
+    assert write.status is WriteStatus.WRITTEN
+    assert place.labels() == {"sea": 55}
+
+
+async def test_the_first_write_keeps_that_nothing_was_there(place: Place) -> None:
+    kept = Kept(place)
+    await place.sink.write(place.ref, TAGGING, kept)
+    assert [record["sink"] for record in kept.records] == [place.sink.name]
+    assert "sky" not in json.dumps(kept.records)
+
+
+async def test_previous_values_are_kept_before_they_are_replaced(place: Place) -> None:
+    await place.sink.write(place.ref, TAGGING, Kept(place))
+    mutations, kept = place.mutations(), Kept(place)
+    await place.sink.write(place.ref, OTHER_ANSWER, kept)
+    assert kept.mutations_before == [mutations]
+    assert "sky" in json.dumps(kept.records)
+
+
+async def test_a_run_keeps_none_of_its_own_values(place: Place) -> None:
+    await place.sink.write(place.ref, TAGGING, Kept(place))
+    kept = Kept(place)
+    await place.sink.write(place.ref, replace(OTHER_ANSWER, run_id=TAGGING.run_id), kept)
+    assert (kept.records, place.labels()) == ([], {"sea": 55})
+
+
+async def test_nothing_is_written_when_nothing_can_be_kept(place: Place) -> None:
+    async def refuse(_: Mapping[str, Any]) -> None:
+        raise RuntimeError("the run store is full")
+
+    with pytest.raises(RuntimeError, match="the run store is full"):
+        await place.sink.write(place.ref, TAGGING, refuse)
+    assert (place.mutations(), place.labels()) == (0, None)
+
+
+async def test_everything_else_is_as_it_was(place: Place) -> None:
+    before = place.everything_else()
+    await place.sink.write(place.ref, TAGGING, Kept(place))
+    await place.sink.write(place.ref, OTHER_ANSWER, Kept(place))
+    assert place.everything_else() == before
+
+
+async def test_changed_content_is_stale_and_untouched(place: Place) -> None:
+    place.replace_content()
+    before, kept = place.everything_else(), Kept(place)
+    write = await place.sink.write(place.ref, TAGGING, kept)
+    assert (write.status, place.labels(), kept.records) == (WriteStatus.STALE, None, [])
+    assert (place.everything_else(), place.mutations()) == (before, 0)
+
+
+async def test_an_answer_without_tags_is_written_too(place: Place) -> None:
+    nothing = replace(TAGGING, tags={"auto": {}, "user": None})
+    first = await place.sink.write(place.ref, nothing, Kept(place))
+    second = await place.sink.write(place.ref, nothing, Kept(place))
+    assert (first.status, second.status) == (WriteStatus.WRITTEN, WriteStatus.UNCHANGED)
+    assert place.labels() == {}
+
+
+async def test_real_sinks_pass_over_images_that_lie_elsewhere(place: Place) -> None:
+    if isinstance(place, FakePlace):
+        return
+    write = await place.sink.write(ImageRef(Handle("abc")), TAGGING, Kept(place))
+    assert write.status is WriteStatus.SKIPPED
+    assert write.reason

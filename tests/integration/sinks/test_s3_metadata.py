@@ -1,0 +1,507 @@
+"""Metadata write-back against a server that is as strict as the S3 API reference."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import asdict, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from servers.strict_s3 import MAX_METADATA_BYTES, Stored, StrictS3UnderTest, running_strict_s3
+from servers.strict_s3_http import Fault
+
+from tagmill.worker.errors import CredentialsError, SinkConflictError, SinkRejectedError
+from tagmill.worker.models import ImageRef, S3Object, Write, WriteStatus
+from tagmill.worker.sinks import encoding
+from tagmill.worker.sinks.base import Tagging
+from tagmill.worker.sinks.s3_metadata import S3MetadataSink
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+TAGGING = Tagging(
+    run_id="run-one",
+    engine="filestack",
+    engine_config="0123456789abcdef",
+    policy="fedcba9876543210",
+    tags={"auto": {"sky": 97, "no person": 88}, "user": None},
+    tagged_at="2026-11-22T00:00:00Z",
+)
+OTHER_ANSWER = replace(TAGGING, run_id="run-two", tags={"auto": {"sea": 55}, "user": None})
+ALL_USERS = 'uri="http://acs.amazonaws.com/groups/global/AllUsers"'
+_keys = itertools.count()
+
+
+async def keep(_: Mapping[str, Any]) -> None:
+    """Nobody asks."""
+
+
+@cache
+def client_of(server: StrictS3UnderTest) -> S3Client:
+    """Making a client costs more than a whole test."""
+    return server.client()
+
+
+class Library:
+    """A bucket with images, and the sink under test."""
+
+    def __init__(
+        self, server: StrictS3UnderTest, *, acls_enabled: bool = False, versioned: bool = False
+    ) -> None:
+        self.server = server
+        self.bucket = server.new_bucket(acls_enabled=acls_enabled, versioned=versioned)
+        self.client = client_of(server)
+        self.sink = S3MetadataSink(self.client, lanes=4)
+
+    def put(self, **fields: Any) -> ImageRef:
+        """A new image as a listing would name it."""
+        key = f"photo {next(_keys)}+%41ü.jpg"
+        self.client.put_object(**{"Bucket": self.bucket, "Key": key, "Body": b"image", **fields})
+        return self.listed(key)
+
+    def listed(self, key: str) -> ImageRef:
+        stored = self.server.store.current(self.bucket, key)
+        return ImageRef(S3Object(self.bucket, key, stored.etag, stored.size, version_id=stored.version_id))
+
+    def edit(self, ref: ImageRef, **fields: Any) -> ImageRef:
+        self.server.store.edit(self.bucket, key_of(ref), **fields)
+        return self.listed(key_of(ref))
+
+    def stored(self, ref: ImageRef) -> Stored:
+        return self.server.store.current(self.bucket, key_of(ref))
+
+    def history(self, ref: ImageRef) -> list[Stored]:
+        """Oldest first; one entry in a bucket without versions."""
+        return self.server.store.buckets[self.bucket].objects[key_of(ref)]
+
+    def labels(self, ref: ImageRef) -> Mapping[str, float] | None:
+        return encoding.decode(self.stored(ref).metadata)
+
+    def copies(self) -> int:
+        return sum(
+            event.operation == "CopyObject" for event in self.server.events if event.bucket == self.bucket
+        )
+
+    async def write(self, ref: ImageRef, tagging: Tagging = TAGGING) -> Write:
+        return await self.sink.write(ref, tagging, keep)
+
+
+def key_of(ref: ImageRef) -> str:
+    assert isinstance(ref.source, S3Object)
+    return ref.source.key
+
+
+def everything_else(stored: Stored, *also: str) -> dict[str, Any]:
+    """All that is not ours, but for what S3 itself changes with each write."""
+    fields = asdict(stored)
+    fields["metadata"] = {k: v for k, v in stored.metadata.items() if k not in encoding.OWN_KEYS}
+    return {
+        name: value for name, value in fields.items() if name not in {"last_modified", "version_id", *also}
+    }
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StrictS3UnderTest]:
+    with running_strict_s3() as server:
+        yield server
+
+
+@pytest.fixture
+async def library(server: StrictS3UnderTest) -> AsyncIterator[Library]:
+    library = Library(server)
+    yield library
+    await library.sink.aclose()
+
+
+@pytest.fixture
+async def acl_library(server: StrictS3UnderTest) -> AsyncIterator[Library]:
+    library = Library(server, acls_enabled=True)
+    yield library
+    await library.sink.aclose()
+
+
+@pytest.fixture
+async def versioned_library(server: StrictS3UnderTest) -> AsyncIterator[Library]:
+    library = Library(server, versioned=True)
+    yield library
+    await library.sink.aclose()
+
+
+# --- nothing foreign is lost ------------------------------------------------------------------------------
+
+text = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)
+encryptions: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.just({}),
+    st.just({"ServerSideEncryption": "AES256"}),
+    st.just({"ServerSideEncryption": "aws:kms:dsse", "SSEKMSKeyId": "arn:aws:kms:key/2"}),
+    st.builds(
+        lambda bucket_key: {
+            "ServerSideEncryption": "aws:kms",
+            "SSEKMSKeyId": "arn:aws:kms:key/1",
+            "BucketKeyEnabled": bucket_key,
+        },
+        st.booleans(),
+    ),
+)
+fields: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "ContentType": st.sampled_from(["image/jpeg", "image/svg+xml; charset=utf-8"]),
+        "CacheControl": text,
+        "ContentDisposition": text,
+        "ContentEncoding": st.sampled_from(["gzip", "br"]),
+        "ContentLanguage": text,
+        "Expires": st.datetimes(),
+        "WebsiteRedirectLocation": text.map(lambda path: f"/{path}"),
+        "StorageClass": st.sampled_from(
+            [
+                "STANDARD",
+                "REDUCED_REDUNDANCY",
+                "STANDARD_IA",
+                "ONEZONE_IA",
+                "INTELLIGENT_TIERING",
+                "GLACIER_IR",
+            ]
+        ),
+        "Metadata": st.dictionaries(st.text("abcxyz-0189", min_size=1, max_size=20), text, max_size=5),
+        "Tagging": st.sampled_from(["a=b", "team=web&cost=a%20b&empty="]),
+        "ChecksumAlgorithm": st.sampled_from(["CRC32", "SHA1", "SHA256"]),
+    },
+)
+acls: st.SearchStrategy[dict[str, Any]] = st.sampled_from(  # none: a bucket that has ACLs disabled
+    [
+        {},
+        {"ACL": "private"},
+        {"ACL": "public-read"},
+        {"ACL": "authenticated-read"},
+        {
+            "GrantRead": ALL_USERS,
+            "GrantFullControl": f'id="{"7" * 64}"',
+            "GrantReadACP": f'id="{"8" * 64}",id="{"9" * 64}"',
+        },
+    ]
+)
+
+
+@given(fields, encryptions, acls)
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_every_combination_of_fields_is_as_it_was(
+    server: StrictS3UnderTest, fields: dict[str, Any], encryption: dict[str, Any], grants: dict[str, Any]
+) -> None:
+    library = Library(server, acls_enabled=bool(grants))
+    ref = library.put(**fields, **encryption, **grants)
+    changing = "etag" if "SSEKMSKeyId" in encryption else ""
+    before = everything_else(library.stored(ref), changing)
+
+    async def write_twice() -> list[WriteStatus]:
+        statuses = [(await library.write(ref)).status, (await library.write(ref)).status]
+        await library.sink.aclose()
+        return statuses
+
+    assert asyncio.run(write_twice()) == [WriteStatus.WRITTEN, WriteStatus.UNCHANGED]
+    assert everything_else(library.stored(ref), changing) == before
+    assert library.labels(ref) == {"sky": 97, "no person": 88}
+    assert library.copies() == 1
+
+
+async def test_the_server_would_show_a_careless_copy(library: Library) -> None:
+    ref = library.put(
+        ContentType="image/jpeg",
+        CacheControl="no-cache",
+        StorageClass="STANDARD_IA",
+        ServerSideEncryption="aws:kms",
+        WebsiteRedirectLocation="/else",
+        Metadata={"owner": "someone"},
+    )
+    at: Any = {"Bucket": library.bucket, "Key": key_of(ref)}
+    library.client.copy_object(**at, CopySource=at, MetadataDirective="REPLACE", Metadata={"careless": "yes"})
+    stored = library.stored(ref)
+    assert stored.headers == {"content-type": "binary/octet-stream"}
+    assert stored.metadata == {"careless": "yes"}
+    assert (stored.storage_class, stored.redirect) == ("STANDARD", None)
+    assert stored.encryption == {"x-amz-server-side-encryption": "AES256"}
+
+
+async def test_an_expires_that_is_no_date_stays_what_it_is(library: Library) -> None:
+    ref = library.put()
+    library.edit(ref, headers={"content-type": "image/jpeg", "expires": "in a while"})
+    assert (await library.write(ref)).status is WriteStatus.WRITTEN
+    assert library.stored(ref).headers["expires"] == "in a while"
+
+
+async def test_a_checksum_of_parts_stays_one(library: Library) -> None:
+    ref = library.edit(library.put(), etag="1" * 32 + "-2", checksum=("SHA256", "abc=-2", "COMPOSITE"))
+    await library.write(ref)
+    assert library.stored(ref).checksum == ("SHA256", "abc=-2", "COMPOSITE")
+
+
+# --- who may read -----------------------------------------------------------------------------------------
+
+
+async def test_where_acls_are_off_none_is_asked_for(library: Library) -> None:
+    refs = [library.put() for _ in range(3)]
+    library.server.store.requests.clear()
+    for ref in refs:
+        await library.write(ref)
+    requests = library.server.store.requests
+    assert requests == [
+        "HeadObject",
+        "GetBucketOwnershipControls",
+        "CopyObject",
+        *["HeadObject", "CopyObject"] * 2,
+    ]
+
+
+async def test_another_accounts_object_is_left_alone(acl_library: Library) -> None:
+    ref = acl_library.put()
+    acl_library.edit(ref, owner="9" * 64)
+    assert (await acl_library.write(ref)).reason == "owner"
+
+
+@pytest.mark.parametrize("operation", ["GetObjectAcl", "GetBucketAcl"])
+async def test_an_acl_that_may_not_be_read_is_not_guessed(acl_library: Library, operation: str) -> None:
+    ref = acl_library.put(ACL="public-read")
+    acl_library.server.faults.once(operation, Fault(403, "AccessDenied"))
+    assert (await acl_library.write(ref)).reason == "acl_unreadable"
+    assert acl_library.copies() == 0
+
+
+async def test_ownership_that_may_not_be_read_is_found_out_object_by_object(acl_library: Library) -> None:
+    ref = acl_library.put(ACL="public-read")
+    before = acl_library.stored(ref).grants
+    acl_library.server.faults.once("GetBucketOwnershipControls", Fault(403, "AccessDenied"))
+    assert (await acl_library.write(ref)).status is WriteStatus.WRITTEN
+    assert acl_library.stored(ref).grants == before
+
+
+async def test_a_grant_that_no_header_can_carry_is_not_dropped(acl_library: Library) -> None:
+    ref = acl_library.put()
+    acl_library.edit(ref, grants=[("WRITE", f"id={'7' * 64}")])
+    assert (await acl_library.write(ref)).reason == "acl"
+
+
+# --- refuse, do not guess ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reason", "fields"),
+    [
+        ("sse_c", {"customer_key": True}),
+        ("storage_class", {"storage_class": "GLACIER"}),
+        (
+            "archived",
+            {"storage_class": "INTELLIGENT_TIERING", "extra": {"x-amz-archive-status": "ARCHIVE_ACCESS"}},
+        ),
+        ("object_lock", {"extra": {"x-amz-object-lock-mode": "COMPLIANCE"}}),
+        ("object_lock", {"extra": {"x-amz-object-lock-legal-hold": "ON"}}),
+        ("too_large", {"size": 5 * 1024**3 + 1}),
+        ("replica", {"extra": {"x-amz-replication-status": "REPLICA"}}),
+        ("missing_meta", {"extra": {"x-amz-missing-meta": "1"}}),
+        ("no_room", {"metadata": {"owner": "x" * 2000}}),
+    ],
+)
+async def test_what_could_be_lost_is_skipped_with_a_reason(
+    library: Library, reason: str, fields: dict[str, Any]
+) -> None:
+    ref = library.edit(library.put(), **fields)
+    before = library.stored(ref)
+    write = await library.write(ref)
+    assert (write.status, write.reason) == (WriteStatus.SKIPPED, reason)
+    assert library.stored(ref) is before
+
+
+async def test_an_image_that_nothing_pins_is_skipped(library: Library) -> None:
+    ref = ImageRef(S3Object(library.bucket, key_of(library.put())))
+    assert (await library.write(ref)).reason == "unpinned"
+
+
+async def test_an_unencrypted_object_is_not_locked_away_with_the_buckets_key(library: Library) -> None:
+    ref = library.edit(library.put(), encryption={})
+    library.server.store.buckets[library.bucket].encryption = {"x-amz-server-side-encryption": "aws:kms"}
+    assert (await library.write(ref)).reason == "encryption"
+
+
+async def test_labels_without_room_are_cut_and_counted(library: Library) -> None:
+    ref = library.put(Metadata={"owner": "x" * 1000})
+    labels = {f"label {number}": 99 - number / 10 for number in range(100)}
+    write = await library.write(ref, replace(TAGGING, tags={"auto": labels, "user": None}))
+    written = library.labels(ref) or {}
+    assert write.truncated == 100 - len(written) > 0
+    assert list(written) == list(labels)[: len(written)]
+    assert encoding.metadata_bytes(library.stored(ref).metadata) <= MAX_METADATA_BYTES
+
+
+# --- only the content that was tagged ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", ["HeadObject", "GetBucketOwnershipControls", "CopyObject"])
+async def test_content_that_changes_meanwhile_is_stale_and_stays(library: Library, operation: str) -> None:
+    ref = library.put()
+
+    def overwrite() -> None:
+        library.client.put_object(
+            Bucket=library.bucket, Key=key_of(ref), Body=b"newer", Metadata={"new": "yes"}
+        )
+
+    library.server.faults.before(operation, overwrite)
+    assert (await library.write(ref)).status is WriteStatus.STALE
+    stored = library.stored(ref)
+    assert (stored.body, stored.metadata) == (b"newer", {"new": "yes"})
+
+
+@pytest.mark.parametrize("versioned", [False, True])
+async def test_no_update_of_a_racing_writer_is_lost(server: StrictS3UnderTest, *, versioned: bool) -> None:
+    library = Library(server, versioned=versioned)
+    ref = library.put()
+    put, stop = [b"image"], threading.Event()
+
+    def race() -> None:
+        client = server.client()
+        while not stop.is_set():
+            body = f"image {len(put)}".encode()
+            client.put_object(Bucket=library.bucket, Key=key_of(ref), Body=body)
+            put.append(body)
+
+    writer = threading.Thread(target=race)
+    writer.start()
+    statuses = set()
+    for number in range(100):
+        tagging = replace(TAGGING, run_id=f"run-{number}", tags={"auto": {"sky": number}})
+        try:
+            statuses.add((await library.write(library.listed(key_of(ref)), tagging)).status)
+        except SinkConflictError:  # the writer was faster twice
+            continue
+    stop.set()
+    writer.join()
+    await library.sink.aclose()
+    assert statuses <= {WriteStatus.WRITTEN, WriteStatus.STALE}
+    bodies = [put.index(stored.body) for stored in library.history(ref)]
+    assert bodies == sorted(bodies), "older bytes came back"
+    assert bodies[-1] == len(put) - 1
+
+
+async def test_a_deleted_image_is_missing(library: Library) -> None:
+    ref = library.put()
+    library.client.delete_object(Bucket=library.bucket, Key=key_of(ref))
+    with pytest.raises(SinkRejectedError) as caught:
+        await library.write(ref)
+    assert caught.value.code == "missing"
+
+
+async def test_our_own_copy_of_a_multipart_image_is_not_taken_for_new_content(library: Library) -> None:
+    ref = library.edit(library.put(), etag="1" * 32 + "-2")
+    written = await library.write(ref)
+    assert written.etag_after != "1" * 32 + "-2"
+    assert (await library.write(ref)).status is WriteStatus.UNCHANGED
+    assert (await library.write(ref, OTHER_ANSWER)).status is WriteStatus.WRITTEN
+    later = library.listed(key_of(ref))
+    assert (await library.write(later, OTHER_ANSWER)).status is WriteStatus.UNCHANGED
+
+
+async def test_a_note_that_travels_with_new_content_is_renewed(library: Library) -> None:
+    ref = library.put()
+    await library.write(ref)
+    metadata = library.stored(ref).metadata
+    library.client.put_object(Bucket=library.bucket, Key=key_of(ref), Body=b"edited", Metadata=metadata)
+    assert (await library.write(ref)).status is WriteStatus.STALE
+    edited = library.listed(key_of(ref))
+    assert (await library.write(edited)).status is WriteStatus.WRITTEN
+    assert library.stored(ref).metadata[encoding.SOURCE_ETAG] == library.stored(ref).etag
+
+
+# --- versions ---------------------------------------------------------------------------------------------
+
+
+async def test_a_version_is_added_once(versioned_library: Library) -> None:
+    ref = versioned_library.put()
+    write = await versioned_library.write(ref)
+    again = await versioned_library.write(ref)
+    assert write.version_after == again.version_after == versioned_library.stored(ref).version_id
+    assert (again.status, len(versioned_library.history(ref))) == (WriteStatus.UNCHANGED, 2)
+
+
+async def test_the_copy_is_made_from_the_version_that_was_looked_at(versioned_library: Library) -> None:
+    ref = versioned_library.put()
+
+    def touch() -> None:
+        """The same bytes again: the ETag does not tell."""
+        versioned_library.client.put_object(Bucket=versioned_library.bucket, Key=key_of(ref), Body=b"image")
+
+    versioned_library.server.faults.before("CopyObject", touch)
+    await versioned_library.write(ref)
+    assert len(versioned_library.history(ref)) == 3
+
+
+# --- a server's bad moments -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (Fault(409, "ConditionalRequestConflict"), "conflict"),
+        (Fault(503, "SlowDown"), "slow_down"),
+        (Fault(500, "InternalError"), "unavailable"),
+        (Fault(hangs_up=True), "unavailable"),
+    ],
+)
+@pytest.mark.parametrize("operation", ["HeadObject", "GetBucketOwnershipControls", "CopyObject"])
+async def test_a_bad_moment_asks_for_another_try(
+    library: Library, operation: str, fault: Fault, code: str
+) -> None:
+    ref = library.put()
+    library.server.faults.once(operation, fault)
+    with pytest.raises(SinkConflictError) as caught:
+        await library.write(ref)
+    assert caught.value.code == code
+    assert (await library.write(ref)).status is WriteStatus.WRITTEN
+
+
+async def test_an_error_inside_a_200_is_no_success(library: Library) -> None:
+    ref = library.put()
+    library.server.faults.once("CopyObject", Fault(200, "InternalError"))
+    with pytest.raises(SinkConflictError):
+        await library.write(ref)
+    assert library.labels(ref) is None
+
+
+@pytest.mark.parametrize("etag", ["1" * 32, "1" * 32 + "-2"])
+async def test_a_copy_whose_answer_was_lost_is_found_done(library: Library, etag: str) -> None:
+    ref = library.edit(library.put(), etag=etag) if "-" in etag else library.put()
+    library.server.faults.once("CopyObject", Fault(hangs_up=True, applied=True))
+    with pytest.raises(SinkConflictError):
+        await library.write(ref)
+    assert (await library.write(ref)).status is WriteStatus.UNCHANGED
+    assert library.copies() == 1
+
+
+async def test_a_copy_that_is_denied_is_the_images_failure(library: Library) -> None:
+    ref = library.put()
+    library.server.faults.once("CopyObject", Fault(403, "AccessDenied"))
+    with pytest.raises(SinkRejectedError) as caught:
+        await library.write(ref)
+    assert (caught.value.code, caught.value.http_status) == ("forbidden", 403)
+
+
+async def test_expired_credentials_are_the_accounts_failure(library: Library) -> None:
+    ref = library.put()
+    for operation in ("HeadObject", "GetObject"):  # the HEAD's 400 has no text, so its reason is asked for
+        library.server.faults.once(operation, Fault(400, "ExpiredToken"))
+    with pytest.raises(CredentialsError):
+        await library.write(ref)
+
+
+async def test_many_images_are_written_at_once(library: Library) -> None:
+    refs = [library.put() for _ in range(40)]
+    writes = await asyncio.gather(*(library.write(ref) for ref in refs))
+    assert {write.status for write in writes} == {WriteStatus.WRITTEN}
+    assert library.copies() == 40

@@ -1,0 +1,189 @@
+"""House rules that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("config", "producer", "sandbox", "worker")
+CODE = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+SCRIPTS = sorted(path for path in (ROOT / "worker").rglob("*.lua"))
+BOTTOM_ROW = [ROOT / "worker" / f"{name}.py" for name in ("models", "errors", "rules", "rate")]
+THIS_FILE = Path(__file__)
+
+MAX_FILE_LINES = 400
+MAX_BODY_LINES = 50
+MEDIAN_FUNCTION_LINES = 10
+FORBIDDEN_NAMES = re.compile(r"(?:^|_)(?:utils?|helpers?|managers?|misc)(?:$|_)|Manager$|Helper$")
+#: Spelled so that this file does not hold what it looks for.
+NOT_IN_FILES = re.compile(
+    "|".join(
+        ["/wo" + "rk/", "/ro" + "ot/", "/ho" + "me/", "/op" + "t/", r"py" + r"pi\.org", "python" + "hosted"]
+    )
+)
+#: What puts the parts together; all else takes plain values.
+READERS_OF_SETTINGS = re.compile(
+    r"config/\w+\.py|producer/cli/\w+\.py|producer/(?:launch|preparation|embedded)\.py"
+    r"|worker/(?:assembly|app|serve|account)\.py"
+)
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), filename=str(path))
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines from `def` to the end, without decorators."""
+    return (function.end_lineno or function.lineno) - function.lineno + 1
+
+
+def body_length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines below the signature: the options of a command are a table, not code."""
+    return (function.end_lineno or function.lineno) - function.body[0].lineno + 1
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of imported modules; a relative import keeps its dots."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+
+
+def project_files() -> list[Path]:
+    """What is or would be committed."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_most_functions_are_small() -> None:
+    lengths = [length(function) for path in CODE for function in functions(path)]
+    assert statistics.median(lengths) < MEDIAN_FUNCTION_LINES
+
+
+def test_no_function_is_long() -> None:
+    long = [
+        f"{name_of(path)}:{function.lineno} {function.name}: {body_length(function)} lines"
+        for path in CODE
+        for function in functions(path)
+        if body_length(function) > MAX_BODY_LINES
+    ]
+    assert long == []
+
+
+@pytest.mark.parametrize("path", [*CODE, *TESTS], ids=name_of)
+def test_a_file_has_one_subject(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MAX_FILE_LINES
+
+
+@pytest.mark.parametrize("path", [*CODE, *TESTS], ids=name_of)
+def test_names_say_what_a_thing_is(path: Path) -> None:
+    defined = [
+        node.name
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert [name for name in [path.stem, *defined] if FORBIDDEN_NAMES.search(name)] == []
+
+
+@pytest.mark.parametrize("path", [*CODE, *TESTS], ids=name_of)
+def test_imports_are_absolute_and_through_tagmill(path: Path) -> None:
+    wrong = [name for name in imports(path) if name.startswith(".") or name.split(".")[0] in PACKAGES]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", [path for path in BOTTOM_ROW if path.exists()], ids=name_of)
+def test_the_bottom_row_needs_the_standard_library_only(path: Path) -> None:
+    own = {f"tagmill.worker.{row.stem}" for row in BOTTOM_ROW}
+    assert [name for name in imports(path) if name.split(".")[0] not in sys.stdlib_module_names | own] == []
+
+
+@pytest.mark.parametrize("path", [path for path in CODE if path.name == "__init__.py"], ids=name_of)
+def test_packages_are_only_places(path: Path) -> None:
+    assert path.read_text().strip() == ""
+
+
+def test_only_the_doors_read_settings() -> None:
+    readers = [name_of(path) for path in CODE if "tagmill.config.settings" in imports(path)]
+    assert [name for name in readers if not READERS_OF_SETTINGS.fullmatch(name)] == []
+
+
+def test_key_names_are_built_in_one_module() -> None:
+    allowed = {"worker/state/keys.py", "config/celery.py"}  # kombu is told the prefix and prepends it itself
+    builders = {
+        name_of(path)
+        for path in CODE
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.FormattedValue)
+        and re.search(r"(?:redis|key)_prefix$", ast.unparse(node.value))
+    }
+    assert builders <= allowed
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
+def test_a_redis_script_is_given_every_key(path: Path) -> None:
+    assert re.findall(r'redis\.p?call\(\s*"\w+",\s*["\']\S*', path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
+def test_a_redis_script_opens_with_its_purpose_and_its_keys(path: Path) -> None:
+    head = [line for line in path.read_text().splitlines()[:12] if line.startswith("--")]
+    assert len(head[0]) > len("-- KEYS[1]")
+    assert not head[0].startswith("-- KEYS")
+    assert any("KEYS[1]" in line for line in head)
+
+
+@pytest.mark.parametrize("path", [*CODE, *TESTS], ids=name_of)
+def test_every_exception_to_a_rule_gives_its_reason(path: Path) -> None:
+    bare = re.compile(
+        r"# noqa(?!: [A-Z0-9]+(?:, ?[A-Z0-9]+)* - \S)|# type: ignore(?!\[[a-z-, ]+\] {1,2}# \S)"
+    )
+    if path == THIS_FILE:
+        return
+    found = [line.strip() for line in path.read_text().splitlines() if bare.search(line)]
+    assert found == []
+
+
+@pytest.mark.parametrize("path", [path for path in TESTS if path != THIS_FILE], ids=name_of)
+def test_no_test_is_skipped_or_expected_to_fail(path: Path) -> None:
+    assert (
+        re.findall(r"pytest\.(?:skip|xfail|importorskip)|mark\.(?:skip|skipif|xfail)\b", path.read_text())
+        == []
+    )
+
+
+@pytest.mark.parametrize("path", TESTS, ids=name_of)
+def test_parts_are_real_or_fakes_but_never_mocks(path: Path) -> None:
+    assert [name for name in imports(path) if name.startswith("unittest")] == []
+
+
+def test_no_file_names_a_machine_or_a_registry() -> None:
+    found = []
+    for path in project_files():
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue
+        found += [f"{name_of(path)}: {match}" for match in NOT_IN_FILES.findall(text)]
+    assert found == []

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tagmill.worker.models import S3Object
+from tagmill.worker.sinks.s3_object import MAX_COPY_BYTES, StoredObject
+
+MD5, OTHER_MD5, MULTIPART = "a" * 32, "b" * 32, "c" * 32 + "-2"
+HEAD: dict[str, Any] = {"ETag": f'"{MD5}"', "ContentLength": 8, "Metadata": {}}
+
+
+def planned(**fields: Any) -> S3Object:
+    return S3Object("bucket", "key", **fields)
+
+
+def stored(**fields: Any) -> StoredObject:
+    return StoredObject({**HEAD, **fields})
+
+
+def note(etag: str) -> dict[str, str]:
+    return {"tagmill-source-etag": etag}
+
+
+def test_the_planned_etag_is_the_planned_content() -> None:
+    assert stored().holds(planned(etag=MD5, version_id="an older upload of the same bytes"))
+
+
+def test_another_etag_is_other_content() -> None:
+    assert not stored().holds(planned(etag=OTHER_MD5))
+
+
+def test_without_an_etag_the_version_decides() -> None:
+    assert stored(VersionId="v1").holds(planned(version_id="v1"))
+    assert not stored(VersionId="v2").holds(planned(version_id="v1"))
+    assert not stored().holds(planned())
+
+
+def test_our_copy_of_a_multipart_object_is_still_the_planned_content() -> None:
+    assert stored(Metadata=note(MULTIPART)).holds(planned(etag=MULTIPART, size=8))
+
+
+def test_our_copy_of_a_kms_object_is_still_the_planned_content() -> None:
+    head = stored(Metadata=note(OTHER_MD5), ServerSideEncryption="aws:kms")
+    assert head.holds(planned(etag=OTHER_MD5, size=8))
+
+
+def test_a_note_that_travelled_with_new_content_does_not_count() -> None:
+    assert not stored(Metadata=note(OTHER_MD5)).holds(planned(etag=OTHER_MD5))
+    assert not stored(Metadata=note(MULTIPART)).holds(planned(etag=MULTIPART, size=9))
+
+
+def test_our_keys_are_ours_in_any_case_and_only_the_known_ones() -> None:
+    head = stored(Metadata={"Tagmill-Run": "r", "tagmill-other": "x", "Owner": "me"})
+    assert head.own == {"tagmill-run": "r"}
+    assert head.foreign == {"tagmill-other": "x", "Owner": "me"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "fields"),
+    [
+        ("sse_c", {"SSECustomerAlgorithm": "AES256"}),
+        ("storage_class", {"StorageClass": "GLACIER"}),
+        ("storage_class", {"StorageClass": "DEEP_ARCHIVE"}),
+        ("storage_class", {"StorageClass": "A_CLASS_OF_TOMORROW"}),
+        ("archived", {"StorageClass": "INTELLIGENT_TIERING", "ArchiveStatus": "ARCHIVE_ACCESS"}),
+        ("object_lock", {"ObjectLockMode": "GOVERNANCE"}),
+        ("object_lock", {"ObjectLockLegalHoldStatus": "ON"}),
+        ("object_lock", {"ObjectLockEventHold": "ON"}),
+        ("too_large", {"ContentLength": MAX_COPY_BYTES + 1}),
+        ("replica", {"ReplicationStatus": "REPLICA"}),
+        ("missing_meta", {"MissingMeta": 1}),
+        ("encryption", {"ServerSideEncryption": "aws:fsx"}),
+        ("not_ascii", {"Metadata": {"owner": "Jörg"}}),
+        ("not_ascii", {"ContentDisposition": "inline; filename=\u00fc.jpg"}),
+    ],
+)
+def test_what_could_be_lost_is_left_alone(reason: str, fields: dict[str, Any]) -> None:
+    assert stored(**fields).obstacle == reason
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"ContentLength": MAX_COPY_BYTES},
+        {"StorageClass": "GLACIER_IR"},
+        {"ReplicationStatus": "COMPLETED"},
+        {"ObjectLockLegalHoldStatus": "OFF"},
+        {"ServerSideEncryption": "aws:kms:dsse"},
+    ],
+)
+def test_what_can_be_kept_is_no_obstacle(fields: dict[str, Any]) -> None:
+    assert stored(**fields).obstacle is None
+
+
+def test_a_full_checksum_is_named_again() -> None:
+    head = stored(ChecksumSHA256="abc=", ChecksumType="FULL_OBJECT")
+    assert head.resend() == {"ChecksumAlgorithm": "SHA256"}
+
+
+@pytest.mark.parametrize("fields", [{"ChecksumType": "COMPOSITE"}, {}])
+def test_a_checksum_of_parts_is_left_to_the_copy(fields: dict[str, str]) -> None:
+    assert stored(ChecksumSHA256="abc=-2", **fields).resend() == {}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_bucket_key_is_named_either_way(*, enabled: bool) -> None:
+    head = stored(
+        ServerSideEncryption="aws:kms", SSEKMSKeyId="arn", **({"BucketKeyEnabled": True} if enabled else {})
+    )
+    assert head.resend() == {
+        "ServerSideEncryption": "aws:kms",
+        "SSEKMSKeyId": "arn",
+        "BucketKeyEnabled": enabled,
+    }
+
+
+def test_dsse_knows_no_bucket_key() -> None:
+    assert "BucketKeyEnabled" not in stored(ServerSideEncryption="aws:kms:dsse").resend()

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from tagmill.worker.models import Chunk
+from tagmill.worker.state.journal import KEPT_SECONDS, Entry, Journal
+from tagmill.worker.state.keys import Keys
+
+CHUNK = Chunk("run-1", 0, 3, 200, 100)
+
+
+async def reopened(redis: Redis, keys: Keys) -> Journal:
+    """What the next worker sees."""
+    journal = Journal(redis, keys, CHUNK)
+    await journal.load()
+    return journal
+
+
+async def test_an_unknown_chunk_is_empty(redis: Redis, keys: Keys) -> None:
+    journal = Journal(redis, keys, CHUNK)
+    assert await journal.load() == {}
+    assert journal[7] == Entry()
+    assert await journal.bury() == []
+
+
+async def test_a_result_is_there_for_the_next_worker(redis: Redis, keys: Keys) -> None:
+    journal = await reopened(redis, keys)
+    await journal.intent(7)
+    await journal.settle(7, {"tags": {"auto": {"größe": 97}}}, calls=1, attempts=1)
+    settled = Entry(calls=1, attempts=1, result={"tags": {"auto": {"größe": 97}}})
+    assert await Journal(redis, keys, CHUNK).load() == {7: settled}
+
+
+async def test_numbers_add_up_over_attempts_and_workers(redis: Redis, keys: Keys) -> None:
+    journal = await reopened(redis, keys)
+    await journal.intent(7)
+    await journal.retry(7, calls=1, maybe_charged=1, attempts=1)
+    journal = await reopened(redis, keys)
+    await journal.intent(7)
+    await journal.settle(7, {}, calls=2, attempts=1)
+    assert (await reopened(redis, keys))[7] == Entry(calls=3, maybe_charged=1, attempts=2, result={})
+
+
+async def test_an_upload_is_found_again_until_it_is_discarded(redis: Redis, keys: Keys) -> None:
+    journal = await reopened(redis, keys)
+    await journal.note_upload(7, "handle")
+    await journal.intent(7)
+    journal = await reopened(redis, keys)
+    assert journal[7].upload == "handle"
+    await journal.note_upload(7, None)
+    assert (await reopened(redis, keys))[7].upload is None
+
+
+async def test_a_death_makes_those_in_flight_suspects_and_counts_their_calls(
+    redis: Redis, keys: Keys
+) -> None:
+    journal = await reopened(redis, keys)
+    await asyncio.gather(*(journal.intent(index) for index in (9, 4, 5)))
+    await journal.settle(5, {}, calls=1)
+    journal = await reopened(redis, keys)
+    assert await journal.bury() == [4, 9]
+    assert journal[4] == Entry(calls=1, maybe_charged=1, suspect=True)
+
+
+async def test_one_alone_in_flight_at_two_deaths_is_deadly(redis: Redis, keys: Keys) -> None:
+    for deaths in (1, 2):
+        journal = await reopened(redis, keys)
+        await journal.intent(7)
+        journal = await reopened(redis, keys)
+        assert await journal.bury() == [7]
+        assert journal[7].alone_deaths == deaths
+        assert journal[7].deadly == (deaths == 2)
+
+
+async def test_a_death_counts_once_however_often_it_is_buried(redis: Redis, keys: Keys) -> None:
+    journal = await reopened(redis, keys)
+    await journal.intent(7)
+    two_at_once = [await reopened(redis, keys), await reopened(redis, keys)]
+    for journal in (*two_at_once, await reopened(redis, keys)):
+        assert await journal.bury() == [7]
+    assert (await reopened(redis, keys))[7] == Entry(calls=1, maybe_charged=1, alone_deaths=1, suspect=True)
+
+
+async def test_a_suspect_that_comes_back_is_suspect_no_more(redis: Redis, keys: Keys) -> None:
+    journal = await reopened(redis, keys)
+    await journal.intent(7)
+    journal = await reopened(redis, keys)
+    await journal.bury()
+    await journal.intent(7)
+    await journal.retry(7, calls=1)
+    journal = await reopened(redis, keys)
+    assert await journal.bury() == []
+    assert journal[7] == Entry(calls=2, maybe_charged=1, alone_deaths=1)
+
+
+async def test_an_orderly_end_is_no_death(redis: Redis, keys: Keys) -> None:
+    journal = await reopened(redis, keys)
+    await journal.intent(7)
+    await journal.abandon()
+    journal = await reopened(redis, keys)
+    assert await journal.bury() == []
+    assert journal[7] == Entry(calls=1, maybe_charged=1)
+
+
+async def test_the_first_undo_value_stays(redis: Redis, keys: Keys) -> None:
+    journal = await reopened(redis, keys)
+    await journal.keep_undo(7, "metadata", {"tagmill-tags": None})
+    await journal.keep_undo(7, "metadata", {"tagmill-tags": "sky:97"})
+    await asyncio.gather(journal.keep_undo(7, "tags", {}), journal.keep_undo(8, "tags", {"a": 1}))
+    values = {7: {"metadata": {"tagmill-tags": None}, "tags": {}}, 8: {"tags": {"a": 1}}}
+    assert await (await reopened(redis, keys)).undo_values() == values
+
+
+async def test_lanes_of_one_moment_share_a_round_trip(redis: Redis, keys: Keys) -> None:
+    journal = await reopened(redis, keys)
+    before = (await redis.info("commandstats")).get("cmdstat_hset", {"calls": 0})["calls"]
+    await asyncio.gather(*(journal.intent(index) for index in range(64)))
+    assert (await redis.info("commandstats"))["cmdstat_hset"]["calls"] == before + 1
+    assert len(await Journal(redis, keys, CHUNK).load()) == 64
+
+
+async def test_a_forgotten_journal_ends_by_itself(redis: Redis, keys: Keys) -> None:
+    journal = await reopened(redis, keys)
+    await journal.intent(7)
+    await journal.keep_undo(7, "tags", {})
+    for key in (keys.journal(CHUNK), keys.undo(CHUNK)):
+        assert 0 < await redis.ttl(key) <= KEPT_SECONDS
+
+
+Histories = st.lists(
+    st.tuples(st.sampled_from(["intent", "settle", "retry", "die"]), st.integers(0, 3)), max_size=30
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=Histories)
+async def test_every_call_that_left_is_counted_whatever_dies(
+    redis: Redis, keys: Keys, history: list[tuple[str, int]]
+) -> None:
+    await redis.flushall()
+    journal, left = await reopened(redis, keys), 0
+    for step, index in history:
+        if step == "die":
+            journal = await reopened(redis, keys)
+            await journal.bury()
+        elif step == "intent" and not journal[index].in_flight and journal[index].result is None:
+            await journal.intent(index)
+            left += 1
+        elif step == "settle" and journal[index].in_flight:
+            await journal.settle(index, {}, calls=1)
+        elif step == "retry" and journal[index].in_flight:
+            await journal.retry(index, calls=1)
+    journal = await reopened(redis, keys)
+    await journal.bury()
+    assert sum(entry.calls for entry in (await journal.load()).values()) == left

@@ -1,0 +1,89 @@
+"""The Celery application of a worker: its one task, and what each of its processes opens and closes."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from typing import Any
+
+import structlog
+from celery import Celery
+from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
+
+from tagmill.config.celery import TAG_CHUNK, celery_settings
+from tagmill.config.settings import Settings
+from tagmill.worker.assembly import Assembly
+from tagmill.worker.errors import ConfigError, TaggingError
+from tagmill.worker.models import Chunk
+from tagmill.worker.orphans import die_with_parent
+
+log = structlog.get_logger()
+
+
+class WorkerProcess:
+    """What one prefork child keeps: an event loop and the assembly that lives in it."""
+
+    def __init__(self, settings: Settings, processes: int) -> None:
+        self._settings, self._processes = settings, processes
+        #: Set in the parent when it shuts down; shared with its children, who then park their chunks.
+        self.shutting_down = multiprocessing.get_context("fork").Event()
+        self._runner: asyncio.Runner | None = None
+        self._assembly: Assembly | None = None
+
+    def open(self) -> None:
+        die_with_parent()
+        self._runner = asyncio.Runner(loop_factory=_loop_factory())
+        self._assembly = self._runner.run(self._assemble())
+
+    def close(self) -> None:
+        if self._runner is not None and self._assembly is not None:
+            self._runner.run(self._assembly.aclose())
+            self._runner.close()
+
+    def run(self, chunk: Chunk) -> str:
+        if self._runner is None or self._assembly is None:
+            raise ConfigError("the worker process was not opened")
+        return self._runner.run(self._assembly.run(chunk))
+
+    async def _assemble(self) -> Assembly:
+        return Assembly(self._settings, processes=self._processes, shutting_down=self.shutting_down.is_set)
+
+
+def create_app(settings: Settings, processes: int) -> Celery:
+    """Raise `ConfigError` without a Redis."""
+    if settings.redis_url is None:
+        raise ConfigError("TAGMILL_REDIS_URL is not set: a worker belongs to a fleet")
+    app = Celery("tagmill", set_as_current=True)
+    app.conf.update(celery_settings(settings.redis_url, settings.redis_prefix))
+    process = WorkerProcess(settings, processes)
+    _connect_signals(process)
+
+    @app.task(name=TAG_CHUNK)
+    def tag_chunk(message: dict[str, Any]) -> None:
+        """Work on one chunk. Redelivery is harmless; what goes wrong is refill's to repair."""
+        try:
+            chunk = Chunk.from_message(message)
+        except ValueError as error:
+            log.warning("message_not_understood", error=str(error))
+            return
+        with structlog.contextvars.bound_contextvars(run_id=chunk.run_id, chunk=chunk.name):
+            try:
+                process.run(chunk)
+            except TaggingError as error:
+                log.warning("chunk_not_done", code=error.code, error=str(error))
+
+    return app
+
+
+def _connect_signals(process: WorkerProcess) -> None:
+    worker_process_init.connect(lambda **_: process.open(), weak=False)
+    worker_process_shutdown.connect(lambda **_: process.close(), weak=False)
+    worker_shutting_down.connect(lambda **_: process.shutting_down.set(), weak=False)
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop  # noqa: PLC0415 - not to be had everywhere
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,156 @@
+"""Settings to working parts: engines, sinks, limiter and pipeline are built and closed here only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from tagmill.config.settings import Settings
+from tagmill.worker.account import account_id, account_rate
+from tagmill.worker.chunks import ChunkLimits, ChunkRunner
+from tagmill.worker.engines.base import Engine
+from tagmill.worker.engines.filestack import FilestackEngine, FilestackOptions
+from tagmill.worker.engines.filestack_urls import UrlForm
+from tagmill.worker.errors import ConfigError
+from tagmill.worker.models import Chunk, canonical_hash
+from tagmill.worker.pipeline import Equipment
+from tagmill.worker.rate import Rate
+from tagmill.worker.retry import RetryBudget
+from tagmill.worker.s3 import s3_client
+from tagmill.worker.sinks.base import Sink
+from tagmill.worker.sinks.s3_metadata import S3MetadataSink
+from tagmill.worker.sinks.sidecar import SidecarSink
+from tagmill.worker.state.breaker import Breaker
+from tagmill.worker.state.connection import connect
+from tagmill.worker.state.denials import Denials
+from tagmill.worker.state.keys import Keys
+from tagmill.worker.state.limiter import Limiter
+from tagmill.worker.store.opening import open_files
+from tagmill.worker.store.plan import Plan
+from tagmill.worker.store.runs import Runs, RunSpec
+from tagmill.worker.tagger import Tagger
+from tagmill.worker.transfer import Transfers
+from tagmill.worker.writeback import WriteBack
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+STORE_RETRIES = 4
+LANE_SECONDS = 2.0  #: lanes for calls that take this long at the account's rate
+MIN_LANES, MAX_LANES = 4, 64
+
+
+class Assembly:
+    """One worker process's parts, kept from chunk to chunk; used within one event loop."""
+
+    def __init__(self, settings: Settings, *, processes: int, shutting_down: Callable[[], bool]) -> None:
+        if settings.redis_url is None:
+            raise ConfigError("TAGMILL_REDIS_URL is not set: a worker belongs to a fleet")
+        self._settings, self._shutting_down = settings, shutting_down
+        self._keys = Keys(settings.redis_prefix)
+        self._redis = connect(settings.redis_url)
+        self._lanes = settings.concurrency or lanes_for(account_rate(settings), processes)
+        self._files = open_files(settings.run_store, self._store_client)
+        self._runs = Runs(self._files)
+        self._runners: dict[tuple[str, int], ChunkRunner] = {}
+        self._sinks: list[Sink] = []
+        self._engines: list[Engine] = []
+
+    async def run(self, chunk: Chunk) -> str:
+        """Return what became of the chunk."""
+        place = (chunk.run_id, chunk.pass_no)
+        if place not in self._runners:
+            spec = await asyncio.to_thread(self._runs.read, chunk.run_id)
+            self._runners[place] = self._runner(spec, chunk.pass_no)
+        return await self._runners[place].run(chunk)
+
+    async def aclose(self) -> None:
+        for engine in self._engines:
+            await engine.aclose()
+        for sink in self._sinks:
+            await sink.aclose()
+        await self._redis.aclose()
+
+    def _runner(self, spec: RunSpec, pass_no: int) -> ChunkRunner:
+        limits = ChunkLimits(self._settings.chunk_seconds, self._settings.lease_seconds)
+        return ChunkRunner(
+            self._files,
+            self._redis,
+            self._keys,
+            self._equipment(spec),
+            limits,
+            plan=Plan(self._files, spec.run_id, pass_no),
+            shutting_down=self._shutting_down,
+        )
+
+    def _equipment(self, spec: RunSpec) -> Equipment:
+        account = account_id(self._settings)
+        limiter = Limiter(self._redis, self._keys, self._windows(spec, account), account)
+        engine = self._engine(spec, limiter)
+        transfers = Transfers(
+            s3=self._s3,
+            storage_alias=self._settings.filestack_storage_alias,
+            upload=spec.transfer == "upload",
+            epoch=datetime.fromisoformat(spec.created_at).timestamp(),
+        )
+        return Equipment(
+            run_id=spec.run_id,
+            policy=canonical_hash(spec.policy),
+            tagger=Tagger(engine, transfers, keep_uploads=spec.keep_uploads),
+            write_back=WriteBack([self._sink(name) for name in spec.write_back]),
+            limiter=limiter,
+            breaker=Breaker(self._redis, self._keys, account),
+            denials=Denials(self._redis, self._keys, spec.run_id),
+            retry_budget=RetryBudget(asyncio.get_running_loop().time()),
+            lanes=self._lanes,
+        )
+
+    def _windows(self, spec: RunSpec, account: str) -> list[tuple[str, Rate]]:
+        windows = [(f"account:{account}", account_rate(self._settings))]
+        if spec.rate is not None:
+            windows.append((f"run:{spec.run_id}", Rate.parse(spec.rate)))
+        return windows
+
+    def _engine(self, spec: RunSpec, limiter: Limiter) -> Engine:
+        settings = self._settings
+        key, secret = settings.filestack_api_key, settings.filestack_app_secret
+        if key is None or secret is None:
+            raise ConfigError(
+                "this worker has no credentials: set TAGMILL_FILESTACK_API_KEY and …_APP_SECRET"
+            )
+        options = FilestackOptions(
+            api_key=key.get_secret_value(),
+            app_secret=secret.get_secret_value(),
+            name=spec.engine,
+            cdn_url=settings.filestack_cdn_url,
+            api_url=settings.filestack_api_url,
+            call_timeout_seconds=settings.call_timeout,
+            connections=self._lanes,
+            tags_version=settings.filestack_tags_version,
+            resize_height=settings.filestack_resize,
+            url_form=UrlForm(settings.filestack_url_form),
+        )
+        engine = FilestackEngine(options, on_limit=limiter.throttled)
+        self._engines.append(engine)
+        return engine
+
+    def _sink(self, name: str) -> Sink:
+        sink: Sink = SidecarSink() if name == "sidecar" else S3MetadataSink(self._s3, lanes=self._lanes)
+        self._sinks.append(sink)
+        return sink
+
+    @cached_property
+    def _s3(self) -> S3Client:
+        return s3_client(self._settings.s3_endpoint_url, connections=self._lanes, retries=0)
+
+    def _store_client(self) -> S3Client:
+        return s3_client(self._settings.s3_endpoint_url, connections=self._lanes, retries=STORE_RETRIES)
+
+
+def lanes_for(rate: Rate, processes: int) -> int:
+    """Return calls in flight per process that keep the rate busy at two seconds a call."""
+    wanted = int(rate.per_second * LANE_SECONDS / processes) + 1
+    return max(MIN_LANES, min(MAX_LANES, wanted))

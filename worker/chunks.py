@@ -1,0 +1,236 @@
+"""The life of one chunk: lease, pipeline, commit or park."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+
+import orjson
+import structlog
+from redis.asyncio import Redis
+
+from tagmill.worker.counts import Counts
+from tagmill.worker.errors import (
+    BudgetExhaustedError,
+    CredentialsError,
+    RedisUnavailableError,
+    RunStoreUnavailableError,
+)
+from tagmill.worker.models import Chunk, Json, Outcome
+from tagmill.worker.pipeline import Equipment, Pipeline
+from tagmill.worker.rows import RowContext, build_row
+from tagmill.worker.state.board import CONTROL_SECONDS
+from tagmill.worker.state.journal import Journal
+from tagmill.worker.state.keys import Keys
+from tagmill.worker.state.leases import Lease, Leases
+from tagmill.worker.state.pulse import Pulse
+from tagmill.worker.store.base import Files
+from tagmill.worker.store.parts import Parts
+from tagmill.worker.store.plan import Plan
+from tagmill.worker.store.runs import Control, Runs, Verb
+
+PULSE_SECONDS = 1.0
+AFTER_DEADLINE_SECONDS = 120.0  #: how long paid results in hand wait for an absent Redis
+STORE_PAUSE_SECONDS = 30.0  #: before a chunk that could not be committed is tried again
+
+log = structlog.get_logger()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChunkLimits:
+    chunk_seconds: float
+    lease_seconds: float
+
+
+class ChunkRunner:
+    """One process's way of working on the chunks of one run and pass."""
+
+    def __init__(
+        self,
+        files: Files,
+        redis: Redis,
+        keys: Keys,
+        equipment: Equipment,
+        limits: ChunkLimits,
+        *,
+        plan: Plan,
+        shutting_down: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.files, self.redis, self.keys, self.equipment, self.limits = files, redis, keys, equipment, limits
+        self.plan, self.shutting_down, self.clock = plan, shutting_down, clock
+        self.runs = Runs(files)
+        self.parts = Parts(files, plan.run_id, plan.pass_no)
+        self._leases = Leases(redis, keys, limits.lease_seconds)
+        engine = equipment.tagger.engine
+        self.context = RowContext(
+            plan.run_id, plan.pass_no, equipment.policy, engine.name, engine.version, engine.config_hash
+        )
+
+    async def run(self, chunk: Chunk) -> str:
+        """Return what became of the chunk: `committed`, `parked`, `lost`, `held` by another, or `paused`."""
+        lease = await self._leases.take(chunk)
+        if lease is None:
+            return "held"
+        if await asyncio.to_thread(self.parts.committed, chunk):
+            await lease.commit(await self._counts_of_part(chunk))
+            return "committed"
+        control = await asyncio.to_thread(self.runs.control, chunk.run_id)
+        if not control.running:
+            await lease.release()
+            return "paused"
+        return await Work(self, chunk, lease).run()
+
+    async def _counts_of_part(self, chunk: Chunk) -> bytes:
+        rows = await asyncio.to_thread(self.parts.rows, chunk)
+        return orjson.dumps(Counts.of_rows(rows).to_json())
+
+
+class Work:
+    """One chunk under one lease."""
+
+    def __init__(self, runner: ChunkRunner, chunk: Chunk, lease: Lease) -> None:
+        self._runner, self._chunk, self._lease = runner, chunk, lease
+        self._deadline = runner.clock() + runner.limits.chunk_seconds
+        self._journal = Journal(runner.redis, runner.keys, chunk)
+        self._pulse = Pulse(runner.redis, runner.keys, chunk)
+        self._rows: dict[int, Json] = {}
+        self._counts = Counts()
+        self._lost = False
+        self._held_seconds = runner.equipment.limiter.held_seconds
+        self._pipeline = Pipeline(
+            runner.equipment,
+            self._journal,
+            settled=self._settled,
+            give_up_at=self._deadline + AFTER_DEADLINE_SECONDS,
+            clock=runner.clock,
+        )
+
+    async def run(self) -> str:
+        refs = await asyncio.to_thread(self._runner.plan.refs, self._chunk)
+        async with self._watched():
+            result = await self._pipeline.run(refs)
+        self._counts.throttled = result.throttled
+        ended = await self._end(len(refs))
+        log.info(
+            "chunk_ended",
+            chunk=self._chunk.id,
+            ended=ended,
+            tagged=self._counts.tagged,
+            failed=self._counts.failed,
+            calls=self._counts.calls,
+            throttled=result.throttled,
+        )
+        return ended
+
+    async def _end(self, planned: int) -> str:
+        result = self._pipeline.result
+        if len(result.outcomes) == planned:
+            return await self._commit()
+        if isinstance(result.stopped_by, CredentialsError | BudgetExhaustedError):
+            await asyncio.to_thread(self._pause_run, result.stopped_by)
+        await self._pulse.end()
+        if self._lost:
+            await self._count_unconfirmed()
+            return "lost"
+        await self._lease.park(result.park_seconds)
+        return "parked"
+
+    async def _commit(self) -> str:
+        """First the undo values, then the part: whoever sees the part finds both."""
+        rows = [self._rows[index] for index in sorted(self._rows)]
+        previous = await self._previous_values()
+        try:
+            if previous:
+                await asyncio.to_thread(self._runner.parts.keep_undo, self._chunk, previous)
+            first = await asyncio.to_thread(self._runner.parts.commit, self._chunk, rows)
+        except RunStoreUnavailableError as error:
+            log.warning("part_not_committed", chunk=self._chunk.id, error=str(error))
+            await self._lease.park(STORE_PAUSE_SECONDS)
+            return "parked"
+        if not first:
+            await self._count_unconfirmed()
+        await self._lease.commit(orjson.dumps(self._counts.to_json()))
+        return "committed"
+
+    async def _previous_values(self) -> list[Json]:
+        """What stood at our keys before this run, by image and sink; the first value read counts."""
+        kept = await self._journal.undo_values() if self._runner.equipment.write_back else {}
+        for index, by_sink in self._pipeline.result.previous.items():
+            kept[index] = {**by_sink, **kept.get(index, {})}
+        return [
+            {"id": self._rows[index]["id"], "index": self._rows[index]["index"], "previous": kept[index]}
+            for index in sorted(kept)
+        ]
+
+    async def _count_unconfirmed(self) -> None:
+        """Another worker had the chunk, too: no row of its part tells of these calls."""
+        calls, maybe_charged = self._pipeline.unconfirmed
+        if calls:
+            await asyncio.to_thread(self._runner.parts.count_extra, self._chunk, calls, maybe_charged)
+
+    def _pause_run(self, error: CredentialsError | BudgetExhaustedError) -> None:
+        if self._runner.runs.control(self._chunk.run_id).running:
+            pause = Control(
+                verb=Verb.PAUSE,
+                reason=error.code,
+                message=str(error),
+                by="worker",
+                at=datetime.now(UTC).isoformat(),
+            )
+            self._runner.runs.set_control(self._chunk.run_id, pause)
+
+    def _settled(self, index: int, outcome: Outcome) -> None:
+        place = self._chunk.offset + index
+        ref = self._pipeline.refs[index]
+        row = build_row(self._runner.context, self._chunk.shard, place, ref, outcome)
+        self._rows[index] = row
+        self._counts.add_row(row)
+
+    # --- every second -------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _watched(self) -> AsyncIterator[None]:
+        watch = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(PULSE_SECONDS)
+            with contextlib.suppress(RedisUnavailableError, RunStoreUnavailableError):
+                await self._look()
+
+    async def _look(self) -> None:
+        """Keep the lease, show progress, and stop when it is time."""
+        if self._runner.shutting_down() or self._runner.clock() > self._deadline:
+            self._pipeline.stop()
+        if await self._lease.renew():
+            self._pipeline.confirm()
+        else:
+            self._lost = True
+            self._pipeline.stop()
+        control = await self._pulse.beat(orjson.dumps(self._counts.to_json()), *self._waits())
+        if not await self._runs_on(control):
+            self._pipeline.stop()
+
+    async def _runs_on(self, cached: bytes | None) -> bool:
+        if cached is not None:
+            return bool(orjson.loads(cached)["verb"] == Verb.RESUME)
+        control = await asyncio.to_thread(self._runner.runs.control, self._chunk.run_id)
+        await self._pulse.cache_control(orjson.dumps(dataclasses.asdict(control)), CONTROL_SECONDS)
+        return control.running
+
+    def _waits(self) -> tuple[float, float]:
+        """Seconds since the last look that the limiter held lanes, and that lanes had."""
+        held = self._runner.equipment.limiter.held_seconds
+        since, self._held_seconds = held - self._held_seconds, held
+        return since, PULSE_SECONDS * self._runner.equipment.lanes

@@ -1,0 +1,69 @@
+"""Counting rows: the same sums for a chunk, a shard and a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from tagmill.worker.models import Json, WriteStatus
+
+
+def _no_writes() -> dict[str, int]:
+    return {status.value: 0 for status in WriteStatus}
+
+
+@dataclass(slots=True)
+class Counts:
+    """Outcomes by status, calls, and write-backs by status."""
+
+    tagged: int = 0
+    failed: int = 0
+    skipped: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    cancelled: int = 0
+    calls: int = 0
+    maybe_charged: int = 0
+    throttled: int = 0  #: answers that said "too fast"; best effort, no row tells of them
+    writes: dict[str, int] = field(default_factory=_no_writes)
+
+    @property
+    def settled(self) -> int:
+        """Images with an outcome."""
+        return self.tagged + self.failed + self.skipped + self.duplicate + self.quarantined + self.cancelled
+
+    def add_row(self, row: Mapping[str, Any]) -> None:
+        setattr(self, row["status"], getattr(self, row["status"]) + 1)
+        self.calls += row["calls"]
+        self.maybe_charged += row["maybe_charged"]
+        for write in row["writes"].values():
+            self.writes[write["status"]] += 1
+
+    def add(self, other: Counts) -> None:
+        for item in fields(self):
+            if item.name != "writes":
+                setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+        for status, count in other.writes.items():
+            self.writes[status] += count
+
+    def to_json(self) -> Json:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Counts:
+        return cls(**{**value, "writes": {**_no_writes(), **value["writes"]}})
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Mapping[str, Any]]) -> Counts:
+        counts = cls()
+        for row in rows:
+            counts.add_row(row)
+        return counts
+
+    @classmethod
+    def total(cls, parts: Iterable[Counts]) -> Counts:
+        counts = cls()
+        for part in parts:
+            counts.add(part)
+        return counts

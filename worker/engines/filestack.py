@@ -1,0 +1,170 @@
+"""Filestack's synchronous `tags` task: one GET, one answer."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from urllib.parse import urlencode, urlsplit
+
+import httpx
+
+from tagmill.worker.engines.base import Locator
+from tagmill.worker.engines.exchange import Base, Exchange, Reply
+from tagmill.worker.engines.filestack_answers import parse_tags
+from tagmill.worker.engines.filestack_policy import Policies, SignedPolicy
+from tagmill.worker.engines.filestack_refusals import error_for, limit_reached, wait_seconds
+from tagmill.worker.engines.filestack_urls import HANDLE, TagsTarget, UrlForm, checked_handle
+from tagmill.worker.engines.transport import AiohttpTransport
+from tagmill.worker.errors import (
+    AccessDeniedError,
+    BadResponseError,
+    ConfigError,
+    CredentialsError,
+    ImageNotFoundError,
+    RetryableError,
+    TaggingError,
+)
+from tagmill.worker.models import Answer, canonical_hash
+
+CDN_URL = "https://cdn.filestackcontent.com"
+API_URL = "https://www.filestackapi.com/api"
+DEFAULT_VERSION = 2  #: of the vocabulary, where none is asked for
+UNSTATED_WAIT_SECONDS = 1.0
+UPLOAD_BYTES_PER_SECOND = 1024 * 1024  #: the slowest upload that is waited for
+
+OnLimit = Callable[[float], Awaitable[None]]  #: told how many seconds to stay quiet
+
+
+@dataclass(frozen=True, slots=True)
+class FilestackOptions:
+    api_key: str = field(repr=False)
+    app_secret: str = field(repr=False)
+    name: str = "filestack"  #: the row's `engine`: `sandbox` when that is what answers
+    cdn_url: str = CDN_URL
+    api_url: str = API_URL
+    call_timeout_seconds: float = 60.0  #: from connecting to the last byte of the answer
+    connections: int = 64  #: at least as many as calls in flight, or they wait for each other
+    tags_version: int | None = None
+    resize_height: int | None = None  #: shrink to this many pixels before tagging
+    url_form: UrlForm = UrlForm.PERCENT
+    security_first: bool = True  #: False: between tasks and source, as older documentation has it
+    policy_life_seconds: float = 3600.0
+    clock: Callable[[], float] = time.time
+
+
+class FilestackEngine:
+    """Policies are signed for one operation each: tagging, storing, removing."""
+
+    def __init__(
+        self,
+        options: FilestackOptions,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        on_limit: OnLimit | None = None,
+    ) -> None:
+        """`on_limit` hears of answers said to be the last for now. Raise `ConfigError`."""
+        if not (options.api_key and options.app_secret):
+            raise ConfigError("Filestack needs TAGMILL_FILESTACK_API_KEY and TAGMILL_FILESTACK_APP_SECRET")
+        self.name = options.name
+        self.version = str(options.tags_version or DEFAULT_VERSION)
+        self.config_hash = _config_hash(options)
+        self._api_key = options.api_key
+        self._cdn = Base.parse(options.cdn_url, "TAGMILL_FILESTACK_CDN_URL")
+        self._api = Base.parse(options.api_url, "TAGMILL_FILESTACK_API_URL")
+        self._targets = _targets(options)
+        self._policies = Policies(
+            options.app_secret, life_seconds=options.policy_life_seconds, clock=options.clock
+        )
+        self._exchange = Exchange(
+            transport or AiohttpTransport(connections=options.connections),
+            timeout_seconds=options.call_timeout_seconds,
+            clock=options.clock,
+        )
+        self._on_limit = on_limit
+
+    async def start(self, locator: Locator) -> Answer:
+        """One GET, never repeated here: another one is the caller's to count, to pay and to pace."""
+        signed = self._policies.allowing("convert", "read")
+        reply = await self._exchange.get(self._cdn, self._targets.of(locator, signed.task))
+        if not reply.ok:
+            raise self._error(reply, signed)
+        try:
+            tags, flags = parse_tags(reply.body)
+        except BadResponseError as error:
+            raise self._error(reply, signed, unread=str(error)) from None
+        await self._report_limit(reply)
+        return Answer(tags, flags, reply.status, reply.latency_ms)
+
+    async def upload(self, content: bytes, content_type: str, filename: str) -> str:
+        """No paid call. One that breaks off after sending may leave a file behind."""
+        signed = self._policies.allowing("store")
+        target = f"/store/S3?{self._query(signed, filename=filename)}"
+        patience = len(content) / UPLOAD_BYTES_PER_SECOND
+        reply = await self._exchange.post(self._api, target, content, content_type, extra_seconds=patience)
+        handle = _stored_handle(reply)
+        if handle is None:
+            raise self._error(reply, signed, unread="no handle" if reply.ok else "")
+        return handle
+
+    async def discard(self, handle: str) -> None:
+        signed = self._policies.allowing("remove")
+        target = f"/file/{checked_handle(handle)}?{self._query(signed)}"
+        reply = await self._exchange.delete(self._api, target)
+        if not reply.ok:
+            with suppress(ImageNotFoundError):
+                raise self._error(reply, signed)
+
+    async def aclose(self) -> None:
+        await self._exchange.aclose()
+
+    def _query(self, signed: SignedPolicy, **more: str) -> str:
+        query = {"key": self._api_key, "policy": signed.policy, "signature": signed.signature, **more}
+        return urlencode(query, errors="replace")
+
+    def _error(self, reply: Reply, signed: SignedPolicy, *, unread: str = "") -> TaggingError:
+        """A policy that expired by the server's clock is no refusal; the next one is signed by that clock."""
+        error = error_for(reply, unread=unread)
+        refused = isinstance(error, AccessDeniedError | CredentialsError)
+        if not (refused and self._policies.expired(signed, reply.server_time)):
+            return error
+        return RetryableError(
+            "the policy had expired by Filestack's clock and is signed anew; set this machine's clock",
+            code="policy_expired",
+            http_status=reply.status,
+            calls=int(reply.billable),
+            latency_ms=reply.latency_ms,
+        )
+
+    async def _report_limit(self, reply: Reply) -> None:
+        if self._on_limit is not None and limit_reached(reply):
+            with suppress(TaggingError):  # a paid answer outranks a lost hint
+                await self._on_limit(wait_seconds(reply) or UNSTATED_WAIT_SECONDS)
+
+
+def _config_hash(options: FilestackOptions) -> str:
+    """What makes the service answer otherwise; neither credentials nor addresses do."""
+    version = options.tags_version or DEFAULT_VERSION
+    return canonical_hash({"engine": options.name, "version": version, "resize": options.resize_height})
+
+
+def _targets(options: FilestackOptions) -> TagsTarget:
+    return TagsTarget(
+        options.api_key,
+        version=options.tags_version,
+        resize_height=options.resize_height,
+        form=options.url_form,
+        security_first=options.security_first,
+    )
+
+
+def _stored_handle(reply: Reply) -> str | None:
+    """An upload's answer names it only as the last part of `url`."""
+    try:
+        path = urlsplit(json.loads(reply.body)["url"]).path if reply.ok else ""
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    handle = path.rstrip("/").rpartition("/")[2]
+    return handle if HANDLE.fullmatch(handle) else None

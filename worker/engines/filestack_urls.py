@@ -1,0 +1,116 @@
+"""Request targets of Filestack's processing host: `/<key>/<security>/<tasks>/<source>`.
+
+https://www.filestack.com/docs/transformations/intelligence/tagging
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import quote, urlsplit
+
+from tagmill.worker.engines.base import Locator, Transfer
+from tagmill.worker.errors import ImageRejectedError
+
+HANDLE = re.compile(r"[A-Za-z0-9_-]{10,64}")
+ALIAS_SCHEME = "src://"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_PLAIN = re.compile(r"[^\x00-\x20\"#%?\x7f-\U0010ffff]+")  # what a path can carry as it is
+
+Task = tuple[str, dict[str, int]]  #: name and parameters
+
+
+class UrlForm(StrEnum):
+    """How a source that is no handle is written into the path; all four are in public use."""
+
+    PERCENT = "percent"  #: everything but unreserved characters encoded (`src://` and `/` of an alias stay)
+    RAW = "raw"  #: as it is; refused where a path could not carry it
+    QUOTED = "quoted"  #: like raw, between double quotes, as filestack-js writes it
+    B64 = "b64"  #: tasks and source as URL-safe base64, as filestack-js and filestack-go write them
+
+
+@dataclass(frozen=True, slots=True)
+class TagsTarget:
+    """Builds the target of one image; everything but image and signature is fixed for a run."""
+
+    api_key: str
+    version: int | None = None  #: of the vocabulary; None leaves it to the service
+    resize_height: int | None = None  #: shrink to this many pixels before tagging
+    form: UrlForm = UrlForm.PERCENT
+    security_first: bool = True  #: older documentation has it between tasks and source
+
+    def of(self, locator: Locator, security: str) -> str:
+        """`security` is a path segment. Raise `ImageRejectedError` for an impossible source."""
+        encoded = [_segment(*task) for task in self._tasks()]
+        if locator.transfer in (Transfer.HANDLE, Transfer.UPLOAD):
+            key: list[str] = []
+            source = checked_handle(locator.value)
+        else:
+            key, source = (
+                [quote(self.api_key, safe="")],
+                _external(locator, self.form),
+            )  # there it is mandatory
+            if self.form is UrlForm.B64:
+                encoded = ["b64", _b64_tasks(self._tasks())]
+        fresh = ["cache=false"] if locator.fresh else []
+        middle = [security, *encoded] if self.security_first else [*encoded, security]
+        return "/" + "/".join([*key, *fresh, *middle, source])
+
+    def _tasks(self) -> list[Task]:
+        """In order of execution."""
+        resize: list[Task] = [] if self.resize_height is None else [("resize", {"h": self.resize_height})]
+        return [*resize, ("tags", {} if self.version is None else {"version": self.version})]
+
+
+def checked_handle(handle: str) -> str:
+    if HANDLE.fullmatch(handle) is None:
+        raise ImageRejectedError("not a Filestack handle: 10 to 64 letters, digits, _ or - are expected")
+    return handle
+
+
+def _segment(name: str, parameters: dict[str, int]) -> str:
+    pairs = ",".join(f"{key}:{value}" for key, value in parameters.items())
+    return f"{name}={pairs}" if pairs else name
+
+
+def _b64_tasks(tasks: list[Task]) -> str:
+    return _b64(json.dumps([{"name": name, "params": parameters} for name, parameters in tasks]))
+
+
+def _b64(text: str) -> str:
+    return urlsafe_b64encode(text.encode()).decode()
+
+
+def _external(locator: Locator, form: UrlForm) -> str:
+    """The source segment of an alias or a URL."""
+    source, kept = _checked(locator)
+    if form is UrlForm.PERCENT:
+        return f"{kept}{quote(source.removeprefix(kept), safe='/' if kept else '')}"
+    if form is UrlForm.B64:
+        return f"b64://{_b64(source)}"
+    if _PLAIN.fullmatch(source) is None:
+        raise ImageRejectedError(f"this address cannot be written into a path in the form {form.value!r}")
+    return f'"{source}"' if form is UrlForm.QUOTED else source
+
+
+def _checked(locator: Locator) -> tuple[str, str]:
+    """The source, and the prefix of it that is never encoded."""
+    source = locator.value
+    if _CONTROL.search(source):
+        raise ImageRejectedError("the image's address holds a control character")
+    if locator.transfer is Transfer.ALIAS:
+        return source, ALIAS_SCHEME
+    if not _is_web_address(source):
+        raise ImageRejectedError("the image's address is no http or https URL, or it holds a password")
+    return source, ""
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc

@@ -1,0 +1,96 @@
+"""Where one pass stands: which chunks are not committed yet, from the plan and the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from tagmill.worker.models import Chunk
+from tagmill.worker.store.base import Files
+from tagmill.worker.store.manifest import Manifest, ShardEntry
+from tagmill.worker.store.parts import Parts
+from tagmill.worker.store.plan import Plan, ShardHeader
+
+
+class Frontier:
+    """Kept in memory by the process that refills; opens shards as they are needed, never the whole plan."""
+
+    def __init__(self, files: Files, run_id: str, pass_no: int) -> None:
+        self.run_id, self.pass_no = run_id, pass_no
+        self.plan = Plan(files, run_id, pass_no)
+        self._manifest = Manifest(files, run_id, pass_no)
+        self.compacted: set[int] = set(self._manifest.compacted())
+        self._known = -1  #: newest shard seen in the plan
+        self._waiting: list[int] = []  #: planned, not opened, ascending
+        self._open: dict[int, ShardHeader] = {}
+        self._look_for_shards()
+        first = self._waiting[0] if self._waiting else 0
+        self._committed = Parts(files, run_id, pass_no).committed_from(first)
+        self._planned = False
+
+    def window(self, size: int) -> list[Chunk]:
+        """Return the first `size` chunks, in plan order, that are not committed."""
+        found: list[Chunk] = []
+        for shard in self._shards():
+            found += self._uncommitted(self._open[shard])
+            if len(found) >= size:
+                break
+        return found[:size]
+
+    def commit(self, chunks: Iterable[tuple[int, int]]) -> None:
+        """Note committed chunks by (shard, offset)."""
+        self._committed |= {place for place in chunks if place[0] not in self.compacted}
+
+    def committed_chunks(self) -> list[Chunk]:
+        """Return the committed chunks of shards that are not compacted."""
+        return [
+            chunk
+            for header in self._open.values()
+            for chunk in header.chunks(self.run_id, self.pass_no)
+            if (chunk.shard, chunk.offset) in self._committed
+        ]
+
+    def whole_shards(self) -> list[ShardHeader]:
+        """Return open shards whose every chunk is committed: ready to compact."""
+        return [header for header in self._open.values() if not self._uncommitted(header)]
+
+    def close(self, shard: int) -> None:
+        """Note that a shard is compacted."""
+        self.compacted.add(shard)
+        del self._open[shard]
+        self._committed = {place for place in self._committed if place[0] != shard}
+
+    def complete(self) -> bool:
+        """Tell whether planning is finished and every shard compacted."""
+        if self._open or self._waiting:
+            return False
+        summary = self.plan.summary()
+        self._look_for_shards()
+        return summary is not None and not self._waiting and len(self.compacted) == summary.shards
+
+    def entry(self, shard: int) -> ShardEntry:
+        """Return what a compacted shard holds."""
+        return self._manifest.entry(shard)
+
+    def entries(self) -> list[ShardEntry]:
+        return [self.entry(shard) for shard in sorted(self.compacted)]
+
+    def _shards(self) -> Iterator[int]:
+        """Open shards first, then waiting ones, each opened when it is reached."""
+        yield from list(self._open)
+        if not self._waiting and not self._planned:
+            self._look_for_shards()
+        while self._waiting:
+            shard = self._waiting.pop(0)
+            self._open[shard] = self.plan.header(shard)
+            yield shard
+
+    def _look_for_shards(self) -> None:
+        # The mark is read before the listing: what it covers is then surely listed.
+        self._planned = self.plan.summary() is not None
+        fresh = self.plan.shards(after=self._known)
+        self._known = max(fresh, default=self._known)
+        self._waiting += [shard for shard in fresh if shard not in self.compacted]
+
+    def _uncommitted(self, header: ShardHeader) -> list[Chunk]:
+        chunks = header.chunks(self.run_id, self.pass_no)
+        return [chunk for chunk in chunks if (chunk.shard, chunk.offset) not in self._committed]

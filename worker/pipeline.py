@@ -1,0 +1,381 @@
+"""One chunk's images to outcomes: lanes draw from one agenda, an image's failure is a value."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import structlog
+
+from tagmill.worker import retry
+from tagmill.worker.agenda import Agenda
+from tagmill.worker.errors import (
+    AccessDeniedError,
+    CredentialsError,
+    EngineUnreachableError,
+    ItemError,
+    RedisUnavailableError,
+    RetryableError,
+    RunError,
+    ThrottledError,
+)
+from tagmill.worker.models import Failure, ImageRef, Outcome, Status, Write
+from tagmill.worker.retry import RetryBudget
+from tagmill.worker.sinks.base import Tagging
+from tagmill.worker.state.breaker import Breaker
+from tagmill.worker.state.denials import Denials
+from tagmill.worker.state.journal import Journal
+from tagmill.worker.state.limiter import Limiter, PermitFarAway
+from tagmill.worker.tagger import Tagger
+from tagmill.worker.transfer import NOT_AN_IMAGE
+from tagmill.worker.writeback import WriteBack
+
+MAX_WAIT_SECONDS = 15.0  #: a permit, a probe or a retry further away parks the chunk
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0  #: while Redis is away
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class NotNowError(Exception):
+    """The image goes back as it was: the chunk stopped, or its retry must wait."""
+
+    def __init__(self, wait_seconds: float = 0.0) -> None:
+        super().__init__()
+        self.wait_seconds = wait_seconds
+
+
+@dataclass(slots=True)
+class Item:
+    """One image of the chunk."""
+
+    index: int  #: in the chunk
+    ref: ImageRef
+    attempts: int = 0  #: failures of the moment that count against the image
+    failed_before: bool = False  #: the next call is a retry
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What a process keeps for all chunks of a run."""
+
+    run_id: str
+    policy: str
+    tagger: Tagger
+    write_back: WriteBack
+    limiter: Limiter
+    breaker: Breaker
+    denials: Denials
+    retry_budget: RetryBudget
+    lanes: int
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of a chunk. `stopped_by` is the account's or the run's failure, never an image's."""
+
+    outcomes: dict[int, Outcome] = field(default_factory=dict)  #: by index in the chunk
+    park_seconds: float = 0.0  #: not to be published before, when not all have an outcome
+    previous: dict[int, dict[str, Any]] = field(default_factory=dict)  #: our keys' former values, by sink
+    throttled: int = 0
+    stopped_by: RunError | None = None
+
+
+class Pipeline:
+    """One chunk. `settled` hears of every outcome as it comes."""
+
+    def __init__(
+        self,
+        equipment: Equipment,
+        journal: Journal,
+        *,
+        settled: Callable[[int, Outcome], None],
+        give_up_at: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """`give_up_at`: by `clock`, how long an absent Redis is waited for with paid results in hand."""
+        self._kit, self._journal, self._settled = equipment, journal, settled
+        self._give_up_at, self._clock, self._sleep = give_up_at, clock, sleep
+        self._random = random.Random()  # noqa: S311 - jitter
+        self._agenda: Agenda[Item] = Agenda([])
+        self._waits: set[asyncio.Timeout] = set()
+        self._held: list[tuple[Item, AccessDeniedError]] = []
+        self._stopped = False
+        self._confirmed = (0, 0)
+        self._paid = (0, 0)
+        self.refs: Sequence[ImageRef] = ()
+        self.result = Result()
+
+    # --- the chunk ----------------------------------------------------------------------------------------
+
+    async def run(self, refs: Sequence[ImageRef]) -> Result:
+        """Settle what the journal has not settled; suspects of a death go first, each alone."""
+        self.refs = refs
+        entries = await self._persist(self._journal.load)
+        suspects = set(await self._persist(self._journal.bury))
+        todo = []
+        for index, ref in enumerate(refs):
+            entry = entries.get(index)
+            todo.append(Item(index, ref, attempts=entry.attempts if entry else 0))
+        await self._work([item for item in todo if item.index in suspects], lanes=1)
+        await self._work([item for item in todo if item.index not in suspects], lanes=self._kit.lanes)
+        if not self._stopped:
+            await self._settle_held()
+        return self.result
+
+    def stop(self, park_seconds: float = 0.0) -> None:
+        """Take no new image; calls in flight finish, lanes that wait put their image back."""
+        self._stopped = True
+        self.result.park_seconds = max(self.result.park_seconds, park_seconds)
+        self._agenda.close()
+        for wait in self._waits:
+            wait.reschedule(asyncio.get_running_loop().time())
+
+    def confirm(self) -> None:
+        """Note that the lease is still ours: calls so far stand in a journal that nobody else writes."""
+        self._confirmed = self._paid
+
+    @property
+    def unconfirmed(self) -> tuple[int, int]:
+        """Calls since `confirm`, and those of unknown fate among them."""
+        return self._paid[0] - self._confirmed[0], self._paid[1] - self._confirmed[1]
+
+    async def _work(self, items: Iterable[Item], lanes: int) -> None:
+        if self._stopped:
+            return
+        self._agenda = Agenda(items, self._clock)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(lanes):
+                group.create_task(self._lane())
+
+    async def _lane(self) -> None:
+        while (item := await self._agenda.next()) is not None:
+            again_in = await self._attempt(item)
+            if again_in is None:
+                self._agenda.done()
+            else:
+                self._agenda.again(item, again_in)
+            if (idle := self._agenda.idle_seconds()) > MAX_WAIT_SECONDS:
+                self.stop(idle)
+
+    # --- one image ----------------------------------------------------------------------------------------
+
+    async def _attempt(self, item: Item) -> float | None:
+        """Return None when the image is done with, else in how many seconds to try again."""
+        try:
+            await self._finish(item, await self._outcome(item))
+        except NotNowError as later:
+            return later.wait_seconds
+        except PermitFarAway as permit:
+            self.stop(permit.wait_seconds)
+            return 0.0
+        except ItemError as error:
+            return await self._failed(item, error)
+        except RunError as error:
+            await self._stop_by(item, error)
+            return 0.0
+        except Exception as error:
+            log.exception("image_failed_unexpectedly", image=item.ref.id)
+            failure = Failure(type(error).__name__, "internal", "unexpected error; see the worker's log")
+            await self._finish(item, Outcome(Status.FAILED, error=failure))
+        return None
+
+    async def _outcome(self, item: Item) -> Outcome:
+        entry = self._journal[item.index]
+        if entry.result is not None:
+            return Outcome.from_json(entry.result)
+        if entry.deadly:
+            message = "alone in flight at two deaths of a worker"
+            return Outcome(Status.QUARANTINED, error=Failure("Quarantine", "quarantined", message))
+        return await self._call(item, entry.upload)
+
+    async def _call(self, item: Item, upload: str | None) -> Outcome:
+        """Pay for one answer and journal it before anything else happens to it."""
+        kit, index = self._kit, item.index
+
+        async def keep_upload(handle: str | None) -> None:
+            await self._persist(lambda: self._journal.note_upload(index, handle))
+
+        locator = await kit.tagger.locate(item.ref, upload, keep_upload)
+        await self._permit(item)
+        await self._persist(lambda: self._journal.intent(index))
+        answer = await kit.tagger.ask(locator)
+        self._note_paid(answer.calls, 0)
+        outcome = Outcome(
+            Status.TAGGED,
+            answer=answer,
+            http_status=answer.http_status,
+            latency_ms=answer.latency_ms,
+            transfer=locator.transfer.value,
+            tagged_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        )
+        await self._persist(
+            lambda: self._journal.settle(index, outcome.to_json(), calls=answer.calls, attempts=1)
+        )
+        await self._persist(kit.breaker.succeeded)
+        await kit.tagger.clean_up(self._journal[index].upload, keep_upload)
+        return outcome
+
+    async def _permit(self, item: Item) -> None:
+        """Wait for the breaker and for the limiter; a retry also needs a share of the retry budget."""
+        if not item.failed_before:
+            self._kit.retry_budget.first_attempt()
+        elif (wait := self._kit.retry_budget.take(self._clock())) > 0:
+            raise NotNowError(wait)
+        while (wait := await self._while_running(self._kit.breaker.admit)) > 0:
+            if wait > MAX_WAIT_SECONDS:
+                raise PermitFarAway(wait)
+            await self._while_running(lambda: self._sleep(wait))
+        await self._while_running(lambda: self._kit.limiter.acquire(MAX_WAIT_SECONDS))
+
+    async def _finish(self, item: Item, outcome: Outcome) -> None:
+        """Write tags back, journal, hand over the outcome with all that the image has cost."""
+        if outcome.answer is not None and self._kit.write_back and not outcome.writes:
+            outcome = replace(outcome, writes=await self._write_back(item, outcome))
+        if outcome.to_json() != self._journal[item.index].result:
+            await self._persist(lambda: self._journal.settle(item.index, outcome.to_json()))
+        entry = self._journal[item.index]
+        outcome = replace(
+            outcome, attempts=entry.attempts, calls=entry.calls, maybe_charged=entry.maybe_charged
+        )
+        self.result.outcomes[item.index] = outcome
+        self._settled(item.index, outcome)
+
+    async def _write_back(self, item: Item, outcome: Outcome) -> dict[str, Write]:
+        async def keep(sink: str, previous: Mapping[str, Any]) -> None:
+            self.result.previous.setdefault(item.index, {}).setdefault(sink, previous)
+            await self._persist(lambda: self._journal.keep_undo(item.index, sink, previous))
+
+        return await self._kit.write_back.write(item.ref, self._tagging(outcome), keep)
+
+    def _tagging(self, outcome: Outcome) -> Tagging:
+        assert outcome.answer is not None and outcome.tagged_at is not None  # noqa: S101, PT018 - only answers are written
+        engine = self._kit.tagger.engine
+        return Tagging(
+            self._kit.run_id,
+            engine.name,
+            engine.config_hash,
+            self._kit.policy,
+            outcome.answer.tags,
+            outcome.tagged_at,
+        )
+
+    # --- failures -----------------------------------------------------------------------------------------
+
+    async def _failed(self, item: Item, error: ItemError) -> float | None:
+        if isinstance(error, ThrottledError):
+            return await self._throttled(item, error)
+        if isinstance(error, RetryableError):
+            return await self._failed_for_now(item, error)
+        if isinstance(error, AccessDeniedError):
+            await self._denied(item, error)
+            return None
+        await self._give_up(item, error)
+        return None
+
+    async def _throttled(self, item: Item, error: ThrottledError) -> float:
+        """Slow the fleet down; the limiter says when to go on, and the image loses no attempt."""
+        self.result.throttled += 1
+        await self._count(item, error, attempts=0)
+        await self._persist(lambda: self._kit.limiter.throttled(error.retry_after))
+        return 0.0
+
+    async def _failed_for_now(self, item: Item, error: RetryableError) -> float | None:
+        """Try again unless the attempts are used up; while the breaker is open none is counted."""
+        unreachable = isinstance(error, EngineUnreachableError)
+        is_open = await self._persist(lambda: self._kit.breaker.failed(item.ref.id, unreachable))
+        charged = 0 if is_open or unreachable else 1
+        item.attempts += charged
+        item.failed_before = True
+        pause = retry.delay(error, max(item.attempts, 1), self._random)
+        if pause is None and charged:
+            await self._give_up(item, error)
+            return None
+        await self._count(item, error, attempts=charged)
+        return pause or 0.0
+
+    async def _denied(self, item: Item, error: AccessDeniedError) -> None:
+        """Hold the image until it is clear whether it is refused, or the account is."""
+        await self._count(item, error, attempts=1)
+        self._held.append((item, error))
+        distinct = await self._persist(lambda: self._kit.denials.denied(item.ref.id))
+        outcomes = self.result.outcomes.values()
+        tagged = sum(outcome.status is Status.TAGGED for outcome in outcomes)
+        calls = sum(outcome.calls for outcome in outcomes) + len(self._held)
+        if retry.is_account_failure(distinct, len(self._held), tagged, calls):
+            self._halt(CredentialsError(f"refused for {distinct} images: {error}"))
+
+    async def _settle_held(self) -> None:
+        for item, error in self._held:
+            await self._finish(item, _failure(error))
+
+    async def _give_up(self, item: Item, error: ItemError) -> None:
+        await self._count(item, error, attempts=1)
+        await self._finish(item, _failure(error))
+
+    def _note_paid(self, calls: int, maybe_charged: int) -> None:
+        self._paid = (self._paid[0] + calls, self._paid[1] + maybe_charged)
+
+    async def _count(self, item: Item, error: ItemError, *, attempts: int) -> None:
+        self._note_paid(error.calls, error.maybe_charged)
+        await self._persist(
+            lambda: self._journal.retry(
+                item.index, calls=error.calls, maybe_charged=error.maybe_charged, attempts=attempts
+            )
+        )
+
+    async def _stop_by(self, item: Item, error: RunError) -> None:
+        """The account's answer to one call ends the chunk; that call came back, so it is no suspect."""
+        self._halt(error)
+        if self._journal[item.index].in_flight:
+            self._note_paid(1, 0)
+            with contextlib.suppress(RedisUnavailableError):
+                await self._journal.retry(item.index, calls=1)
+
+    def _halt(self, error: RunError) -> None:
+        self.result.stopped_by = self.result.stopped_by or error
+        self.stop()
+
+    # --- waiting ------------------------------------------------------------------------------------------
+
+    async def _while_running(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Wait, but not beyond `stop`: nothing is in flight yet."""
+        if self._stopped:
+            raise NotNowError
+        try:
+            async with asyncio.timeout(None) as wait:
+                self._waits.add(wait)
+                return await self._persist(operation)
+        except TimeoutError:
+            raise NotNowError from None
+        finally:
+            self._waits.discard(wait)
+
+    async def _persist(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Sit out a restart of Redis; raise `RedisUnavailableError` when it takes too long."""
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await operation()
+            except RedisUnavailableError:
+                if self._clock() > self._give_up_at:
+                    raise
+            await self._sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+def _failure(error: ItemError) -> Outcome:
+    status = Status.SKIPPED if error.code == NOT_AN_IMAGE else Status.FAILED
+    return Outcome(
+        status,
+        error=Failure(type(error).__name__, error.code, str(error)),
+        http_status=error.http_status,
+        latency_ms=error.latency_ms,
+    )

@@ -1,0 +1,41 @@
+"""S3 clients, all made alike: bounded waits, no hidden retries, safe on compatible servers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 60.0
+
+
+def s3_client(endpoint_url: str | None, *, connections: int, retries: int) -> S3Client:
+    """A client for `connections` threads; credentials and region come from AWS' standard chain.
+
+    `retries` is 0 where the caller repeats failed requests itself: retry layers multiply.
+    """
+    config = Config(
+        max_pool_connections=connections,
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        tcp_keepalive=True,
+        retries={"mode": "standard", "total_max_attempts": retries + 1},
+        user_agent_extra="tagmill",
+    )
+    if endpoint_url is not None:
+        config = config.merge(_COMPATIBLE)
+    return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+
+
+#: Servers other than AWS often know neither buckets as host names nor the checksums that botocore adds
+#: to uploads since 1.36.
+_COMPATIBLE = Config(
+    s3={"addressing_style": "path"},
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+)

@@ -1,0 +1,127 @@
+"""One worker of the fleet: Celery's pool for chunks, and a thread that takes its turn at refill."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+# Celery reads this at import: TERM then means "park, and go within the soft shutdown's time".
+os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
+
+import socket
+import sys
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from tagmill.config.celery import QUEUE
+from tagmill.config.logs import configure_logs
+from tagmill.config.settings import Settings, load_settings
+from tagmill.worker.app import create_app
+from tagmill.worker.errors import ConfigError, RedisUnavailableError, TaggingError
+from tagmill.worker.publisher import Publisher
+from tagmill.worker.refill import Refill
+from tagmill.worker.s3 import s3_client
+from tagmill.worker.state.board import Board
+from tagmill.worker.state.checks import connect_checked
+from tagmill.worker.state.keys import Keys
+from tagmill.worker.store.opening import open_probed
+
+MAX_DEFAULT_PROCESSES = 4
+TICK_SECONDS = 2.0
+STORE_RETRIES = 4
+
+log = structlog.get_logger()
+
+
+def serve(settings: Settings, only: str | None = None) -> int:
+    """Work until told to stop; return the exit code. `only`: the one run to refill.
+
+    Raise `ConfigError` before any work.
+    """
+    processes = settings.processes or min(os.cpu_count() or 1, MAX_DEFAULT_PROCESSES)
+    app = create_app(settings, processes)
+    housekeeping = Housekeeping(settings, processes, only)
+    worker = app.Worker(
+        hostname=housekeeping.name,
+        concurrency=processes,
+        pool="prefork",
+        queues=[QUEUE],
+        loglevel=settings.log_level.upper(),
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    with housekeeping:
+        worker.start()
+    return int(worker.exitcode or 0)
+
+
+class Housekeeping:
+    """Says that the worker lives, and refills when no other process does."""
+
+    def __init__(self, settings: Settings, processes: int, only: str | None) -> None:
+        """Raise `ConfigError` or `RedisUnavailableError` for a Redis or a run store that will not do."""
+        if settings.redis_url is None:
+            raise ConfigError("TAGMILL_REDIS_URL is not set: a worker belongs to a fleet")
+        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self._processes = processes
+        self._board = Board(connect_checked(settings.redis_url), Keys(settings.redis_prefix), QUEUE)
+        files = open_probed(
+            settings.run_store,
+            lambda: s3_client(settings.s3_endpoint_url, connections=STORE_RETRIES, retries=STORE_RETRIES),
+        )
+        publisher = Publisher(settings.redis_url, settings.redis_prefix)
+        self._refill = Refill(files, self._board, publisher, only=only)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            _quietly(self._tick)
+            self._stopped.wait(TICK_SECONDS)
+        _quietly(self._leave)
+
+    def _tick(self) -> None:
+        self._board.note_worker(self.name, self._processes)
+        self._refill.tick()
+
+    def _leave(self) -> None:
+        self._board.forget_worker(self.name)
+        self._refill.resign()
+
+
+def _quietly(step: Callable[[], None]) -> None:
+    """Go on after an outage: a thread that died of it would take recovery with it."""
+    try:
+        step()
+    except RedisUnavailableError as error:
+        log.warning("redis_unavailable", error=str(error))
+    except Exception:
+        log.exception("housekeeping_failed")
+
+
+def main() -> int:
+    """Run the worker of an embedded run: `python -m tagmill.worker.serve --run RUN_ID`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--run")
+    only = parser.parse_args().run
+    try:
+        settings = load_settings()
+        configure_logs(settings.log_level, settings.log_format, settings.secrets())
+        return serve(settings, only)
+    except TaggingError as error:
+        print(f"tagmill worker: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""What refill, reports and commands see and set in Redis: the queue, who works, live counts. Synchronous.
+
+Chunks change their own state through `leases`; this is the view from outside. All of it may be lost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import redis
+
+from tagmill.worker.counts import Counts
+from tagmill.worker.models import Chunk
+from tagmill.worker.state.connection import translated
+from tagmill.worker.state.keys import Keys
+from tagmill.worker.store.plan import ShardHeader
+from tagmill.worker.store.runs import Control
+
+CONTROL_SECONDS = 10  #: how long a cached control is believed before the files are asked again
+WORKER_SECONDS = 30  #: a worker silent for longer is gone
+Place = tuple[int, int]  #: shard, offset
+
+
+class Board:
+    def __init__(self, client: redis.Redis, keys: Keys, queue: str) -> None:
+        """`client` must answer bytes. `queue` is Celery's name for it, without the prefix."""
+        self._redis: Any = client  # redis-py types every reply as bytes or str or more
+        self._keys, self._queue = keys, keys.queue(queue)
+
+    # --- refill -------------------------------------------------------------------------------------------
+
+    def lead(self, token: str, seconds: float) -> bool:
+        """Return whether this token leads for the next `seconds`."""
+        key, milliseconds = self._keys.refill_leader(), int(seconds * 1000)
+        with translated():
+            if self._redis.set(key, token, nx=True, px=milliseconds):
+                return True
+            if self._redis.get(key) != token.encode():
+                return False
+            self._redis.pexpire(key, milliseconds)
+            return True
+
+    def resign(self, token: str) -> None:
+        key = self._keys.refill_leader()
+        with translated():
+            if self._redis.get(key) == token.encode():
+                self._redis.delete(key)
+
+    def note_published(self, chunk: Chunk) -> None:
+        with translated():
+            self._redis.zadd(self._keys.published(), {chunk.id: self._now()})
+
+    def queued(self, grace_seconds: float) -> set[str]:
+        """Ids of chunks whose message waits in the queue, or left it less than `grace_seconds` ago.
+
+        The queue is first in, first out: of the published chunks without a lease, the newest as many as the
+        queue is long are in it. An older one was taken and its lease is due at once, or its message is lost:
+        it is noted as missing, and forgotten when it is still missing after the grace.
+        """
+        with translated():
+            length = int(self._redis.llen(self._queue))
+            published = [member.decode() for member in self._redis.zrange(self._keys.published(), 0, -1)]
+            taken = max(len(published) - length, 0)
+            gone, waiting = published[:taken], published[taken:]
+            return set(waiting) | self._within_grace(gone, grace_seconds)
+
+    def _within_grace(self, gone: Sequence[str], grace_seconds: float) -> set[str]:
+        missing, now = self._keys.missing(), self._now()
+        since = {
+            member.decode(): score for member, score in self._redis.zrange(missing, 0, -1, withscores=True)
+        }
+        lost = {chunk_id for chunk_id in gone if now - since.get(chunk_id, now) > grace_seconds}
+        with self._redis.pipeline() as pipe:
+            if lost:
+                pipe.zrem(self._keys.published(), *lost)
+            pipe.delete(missing)
+            if kept := set(gone) - lost:
+                pipe.zadd(missing, {chunk_id: since.get(chunk_id, now) for chunk_id in kept})
+            pipe.execute()
+        return kept
+
+    def parked(self) -> set[str]:
+        """Ids of chunks that must not be published yet; those whose time has come are taken off the list."""
+        with translated(), self._redis.pipeline() as pipe:
+            now = self._now()
+            pipe.zremrangebyscore(self._keys.parked(), "-inf", now)
+            pipe.zrange(self._keys.parked(), 0, -1)
+            return {member.decode() for member in pipe.execute()[1]}
+
+    def leased(self, chunks: Sequence[Chunk]) -> set[str]:
+        """Ids of those chunks that a worker holds."""
+        if not chunks:
+            return set()
+        with translated():
+            held = self._redis.mget([self._keys.lease(chunk) for chunk in chunks])
+        return {chunk.id for chunk, token in zip(chunks, held, strict=True) if token is not None}
+
+    # --- live counts --------------------------------------------------------------------------------------
+
+    def done(self, run_id: str, pass_no: int) -> dict[Place, Counts]:
+        """Counts of committed chunks whose shard is not compacted."""
+        with translated():
+            found: dict[bytes, bytes] = self._redis.hgetall(self._keys.done(run_id, pass_no))
+        return {_place(name): Counts.from_json(orjson.loads(value)) for name, value in found.items()}
+
+    def note_done(self, chunk: Chunk, counts: Counts) -> None:
+        with translated():
+            key = self._keys.done(chunk.run_id, chunk.pass_no)
+            self._redis.hset(key, chunk.name, orjson.dumps(counts.to_json()))
+
+    def close_shard(self, run_id: str, pass_no: int, header: ShardHeader, counts: Counts) -> None:
+        """Swap the counts of a shard's chunks for those of the shard."""
+        names = [chunk.name for chunk in header.chunks(run_id, pass_no)]
+        with translated(), self._redis.pipeline() as pipe:
+            pipe.hset(
+                self._keys.compacted(run_id, pass_no), str(header.shard), orjson.dumps(counts.to_json())
+            )
+            pipe.hdel(self._keys.done(run_id, pass_no), *names)
+            pipe.execute()
+
+    def note_compacted(self, run_id: str, pass_no: int, shard: int, counts: Counts) -> None:
+        with translated():
+            key = self._keys.compacted(run_id, pass_no)
+            self._redis.hset(key, str(shard), orjson.dumps(counts.to_json()))
+
+    def compacted_shards(self, run_id: str, pass_no: int) -> set[int]:
+        with translated():
+            return {int(shard) for shard in self._redis.hkeys(self._keys.compacted(run_id, pass_no))}
+
+    def note_counted(self, run_id: str, pass_no: int, *, whole: bool) -> None:
+        """Say whether the counts here cover all that is committed."""
+        with translated():
+            if whole:
+                self._redis.set(self._keys.counted(run_id, pass_no), "1")
+            else:
+                self._redis.delete(self._keys.counted(run_id, pass_no))
+
+    def counts(self, run_id: str, pass_no: int) -> Counts | None:
+        """Return all outcomes so far, chunks in work included; None when Redis does not know them all."""
+        keys = self._keys
+        with translated(), self._redis.pipeline() as pipe:
+            pipe.get(keys.counted(run_id, pass_no))
+            for key in (keys.compacted, keys.done, keys.progress):
+                pipe.hvals(key(run_id, pass_no))
+            counted, *groups = pipe.execute()
+        if counted is None:
+            return None
+        return Counts.total(Counts.from_json(orjson.loads(value)) for group in groups for value in group)
+
+    def forget(self, run_id: str, pass_no: int) -> None:
+        """Drop what a finished pass no longer needs."""
+        keys = self._keys
+        with translated():
+            self._redis.delete(
+                *(key(run_id, pass_no) for key in (keys.compacted, keys.done, keys.progress, keys.counted)),
+                keys.control(run_id),
+            )
+
+    def waits(self, run_id: str) -> tuple[float, float]:
+        """Return seconds that the limiter held lanes, and that lanes had, since the run began."""
+        with translated():
+            held, lanes = self._redis.hmget(self._keys.waits(run_id), ["held", "lanes"])
+        return float(held or 0), float(lanes or 0)
+
+    # --- workers, control ---------------------------------------------------------------------------------
+
+    def note_worker(self, name: str, processes: int) -> None:
+        """Say that a worker lives."""
+        with translated():
+            value = orjson.dumps({"at": self._now(), "processes": processes})
+            self._redis.hset(self._keys.workers(), name, value)
+
+    def forget_worker(self, name: str) -> None:
+        with translated():
+            self._redis.hdel(self._keys.workers(), name)
+
+    def workers(self) -> dict[str, int]:
+        """Return the live workers and the number of their processes."""
+        with translated():
+            now = self._now()
+            found: dict[bytes, bytes] = self._redis.hgetall(self._keys.workers())
+        values = {name.decode(): orjson.loads(value) for name, value in found.items()}
+        return {name: v["processes"] for name, v in values.items() if now - v["at"] < WORKER_SECONDS}
+
+    def processes(self) -> int:
+        return sum(self.workers().values())
+
+    def note_control(self, run_id: str, control: Control) -> None:
+        """Tell all workers at once, not only when they next look into the files."""
+        with translated():
+            value = orjson.dumps(dataclasses.asdict(control))
+            self._redis.set(self._keys.control(run_id), value, ex=CONTROL_SECONDS)
+
+    # --- checks, embedded start ---------------------------------------------------------------------------
+
+    def clock_skew(self) -> float:
+        """Seconds that Redis' clock is ahead of ours."""
+        with translated():
+            return self._now() - time.time()
+
+    def info(self) -> dict[str, Any]:
+        """`INFO` of the server, plus its eviction policy."""
+        with translated():
+            return dict(self._redis.info())
+
+    def drop_queue(self) -> None:
+        """Forget messages and leases of workers that are known to be dead; journals stay."""
+        with translated():
+            self._redis.delete(self._queue, self._keys.published(), self._keys.missing(), self._keys.parked())
+            self._redis.delete(self._keys.refill_leader(), self._keys.workers())
+            stale = list(self._redis.scan_iter(self._keys.all_leases(), count=1000))
+            if stale:
+                self._redis.delete(*stale)
+
+    def _now(self) -> float:
+        seconds, microseconds = self._redis.time()
+        return float(seconds) + float(microseconds) / 1_000_000
+
+
+def _place(name: bytes) -> Place:
+    shard, offset = name.split(b"-")
+    return int(shard), int(offset)

@@ -1,0 +1,103 @@
+"""The name of every key in Redis. All that stands under them may be lost at any time."""
+
+from __future__ import annotations
+
+from tagmill.worker.models import Chunk
+
+
+class Keys:
+    """Key names of one deployment. Sorted sets hold chunk ids; their scores are seconds of Redis' clock."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+
+    # --- the queue ----------------------------------------------------------------------------------------
+
+    def queue(self, name: str) -> str:
+        """Celery's list, named by kombu's `global_keyprefix`."""
+        return self._of(name)
+
+    def published(self) -> str:
+        """Sorted set of chunks whose message waits; the score is when it was sent."""
+        return self._of("published")
+
+    def missing(self) -> str:
+        """Sorted set of published chunks neither in the queue nor leased; the score is since when."""
+        return self._of("missing")
+
+    def parked(self) -> str:
+        """Sorted set of chunks not to be published before their score."""
+        return self._of("parked")
+
+    def refill_leader(self) -> str:
+        """Token of the one process that refills."""
+        return self._of("refill-leader")
+
+    # --- a chunk ------------------------------------------------------------------------------------------
+
+    def lease(self, chunk: Chunk) -> str:
+        """Token of the worker that holds the chunk."""
+        return self._of("lease", chunk.id)
+
+    def all_leases(self) -> str:
+        """Pattern of every lease."""
+        return self._of("lease", "*")
+
+    def journal(self, chunk: Chunk) -> str:
+        """Hash: index in the chunk -> what was begun, paid and answered for that image."""
+        return self._of("journal", chunk.id)
+
+    def undo(self, chunk: Chunk) -> str:
+        """Hash: `index:sink` -> what stood at our keys before the first write."""
+        return self._of("undo", chunk.id)
+
+    # --- a run --------------------------------------------------------------------------------------------
+
+    def done(self, run_id: str, pass_no: int) -> str:
+        """Hash: chunk name -> counts of committed chunks whose shard is not compacted."""
+        return self._of("done", run_id, f"{pass_no:04d}")
+
+    def progress(self, run_id: str, pass_no: int) -> str:
+        """Hash: chunk name -> counts so far of chunks in work."""
+        return self._of("progress", run_id, f"{pass_no:04d}")
+
+    def compacted(self, run_id: str, pass_no: int) -> str:
+        """Hash: shard -> counts of compacted shards."""
+        return self._of("compacted", run_id, f"{pass_no:04d}")
+
+    def counted(self, run_id: str, pass_no: int) -> str:
+        """There when the three hashes of counts cover all that is committed."""
+        return self._of("counted", run_id, f"{pass_no:04d}")
+
+    def control(self, run_id: str) -> str:
+        """The newest control, cached."""
+        return self._of("control", run_id)
+
+    def waits(self, run_id: str) -> str:
+        """Hash: seconds that lanes had, and for how many of them the limiter held them."""
+        return self._of("waits", run_id)
+
+    def denied(self, run_id: str) -> str:
+        """Set of images that were answered 403."""
+        return self._of("denied", run_id)
+
+    # --- the fleet and its account ------------------------------------------------------------------------
+
+    def workers(self) -> str:
+        """Hash: worker -> its last sign of life."""
+        return self._of("workers")
+
+    def limit(self, scope: str) -> str:
+        """When the scope's next time slot is free, in microseconds."""
+        return self._of("limit", scope)
+
+    def slowdown(self, account: str) -> str:
+        """Hash: until when the account is blocked, by how much it is slowed after that."""
+        return self._of("slowdown", account)
+
+    def breaker(self, account: str) -> str:
+        """Hash: the account's calls of the last half minute, and whether calling is off."""
+        return self._of("breaker", account)
+
+    def _of(self, *parts: str) -> str:
+        return ":".join((self._prefix, *parts))

@@ -1,0 +1,81 @@
+"""Who works on a chunk. Leases save double work; what is committed is right without them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+from redis.asyncio import Redis
+
+from tagmill.worker.models import Chunk
+from tagmill.worker.state.connection import Script
+from tagmill.worker.state.keys import Keys
+
+
+class Leases:
+    """Every method here and on `Lease` raises `RedisUnavailableError`."""
+
+    def __init__(self, redis: Redis, keys: Keys, lease_seconds: float) -> None:
+        self.keys, self.milliseconds = keys, int(lease_seconds * 1000)
+        self.take_script, self.renew_script = Script(redis, "lease_take"), Script(redis, "lease_renew")
+        self.release_script, self.commit_script = (
+            Script(redis, "lease_release"),
+            Script(redis, "lease_commit"),
+        )
+
+    async def take(self, chunk: Chunk) -> Lease | None:
+        """Return None when another worker has the chunk."""
+        token = secrets.token_hex(16)
+        keys = [self.keys.lease(chunk), self.keys.published(), self.keys.parked()]
+        taken = await self.take_script(keys, [token, self.milliseconds, chunk.id])
+        return Lease(self, chunk, token) if taken else None
+
+
+class Lease:
+    """One worker's hold on a chunk, until it is released, parked or committed."""
+
+    def __init__(self, leases: Leases, chunk: Chunk, token: str) -> None:
+        self.chunk = chunk
+        self._leases, self._token, self._key = leases, token, leases.keys.lease(chunk)
+        self._ended = False
+        self._one_at_a_time = asyncio.Lock()  # a renewal overtaken by a release would take the chunk again
+
+    async def renew(self) -> bool:
+        """Return False when another worker has the chunk, or this one gave it back."""
+        async with self._one_at_a_time:
+            if self._ended:
+                return False
+            return bool(
+                await self._leases.renew_script([self._key], [self._token, self._leases.milliseconds])
+            )
+
+    async def release(self) -> bool:
+        """Return whether it was still ours."""
+        return await self._give_back(-1.0)
+
+    async def park(self, not_before_seconds: float) -> bool:
+        """Release the chunk, not to be published for that long. Return whether it was still ours."""
+        return await self._give_back(max(not_before_seconds, 0.0))
+
+    async def commit(self, counts_json: bytes) -> None:
+        """Note that the chunk's part exists, forget its journal, release it."""
+        keys, chunk = self._leases.keys, self.chunk
+        names = [
+            self._key,
+            keys.done(chunk.run_id, chunk.pass_no),
+            keys.progress(chunk.run_id, chunk.pass_no),
+            keys.journal(chunk),
+            keys.undo(chunk),
+            keys.published(),
+            keys.parked(),
+        ]
+        async with self._one_at_a_time:
+            await self._leases.commit_script(names, [self._token, chunk.name, chunk.id, counts_json])
+            self._ended = True
+
+    async def _give_back(self, park_seconds: float) -> bool:
+        names = [self._key, self._leases.keys.parked()]
+        async with self._one_at_a_time:
+            ours = await self._leases.release_script(names, [self._token, self.chunk.id, park_seconds])
+            self._ended = True
+        return bool(ours)

@@ -1,0 +1,231 @@
+"""The account's rate, shared by the whole fleet: calls are sent in time slots handed out by Redis.
+
+A lane waits for its slot, so calls leave evenly however many processes share the rate. What a process may be
+late, catch up or shift adds up to 0.17 s: no second sees more than 1.17 times the rate, plus one call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from tagmill.worker.rate import Rate
+from tagmill.worker.state.connection import Script
+from tagmill.worker.state.keys import Keys
+
+MICROSECONDS = 1_000_000
+HORIZON_SECONDS = 0.25  #: slots are reserved no further ahead
+LATE_SECONDS = 0.1  #: a slot missed by more is replaced: sent late, it would crowd the next ones
+CATCH_UP_SECONDS = 0.03
+SHIFT_SECONDS = 0.04
+CLOCK_ERROR_SECONDS = 0.02  #: between ours and Redis'
+PAUSE_SECONDS = 0.02  #: between reservations that could not serve all, so that each serves several lanes
+LONGEST_PAUSE_SECONDS = 0.1
+RECOVERY_SECONDS = 45.0  #: from nothing back to the whole rate after a block
+FIRST_BACK_OFF_SECONDS = 1.0
+LONGEST_BACK_OFF_SECONDS = 60.0
+LONGEST_BLOCK_SECONDS = 3600.0  #: whatever a server asks for
+QUIET_SECONDS = 60.0  #: without throttling, after which back-off starts small again
+SMALLEST_FACTOR = 1 / 16
+
+
+class PermitFarAway(Exception):  # noqa: N818 - an answer to act on, not a failure of anything
+    """The next permit is further away than the caller will wait; none was consumed."""
+
+    def __init__(self, wait_seconds: float) -> None:
+        super().__init__(f"the next permit is {wait_seconds:.1f} s away")
+        self.wait_seconds = wait_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class LimiterSnapshot:
+    blocked_seconds: float  #: 0.0 when calls may be sent
+    factor: float  #: share of the rate in use, 1.0 but for the time after throttling
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Seconds, counted from `at`, which is Redis' own time."""
+
+    at: float
+    blocked: float  #: until the account may be used
+    factor: float
+    next_slot: float  #: until the first slot that was not reserved
+    ask_again: float  #: until that slot can be reserved
+    slots: Sequence[float]
+
+
+@dataclass(slots=True)
+class _Waiter:
+    slot: asyncio.Future[float]
+    max_wait: float
+
+
+class Limiter:
+    """Permits for one process's lanes. `held_seconds` adds up the time that lanes have waited for them."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        windows: Sequence[tuple[str, Rate]],
+        account: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """`windows`: a rate for each scope; the account's first, which runs with other scopes share."""
+        self.held_seconds = 0.0
+        self._keys, self._rates, self._slowdown = keys, dict(windows), keys.slowdown(account)
+        self._reserve_script = Script(redis, "limiter_reserve")
+        self._block_script = Script(redis, "limiter_block")
+        self._clock, self._sleep = clock, sleep
+        self._offset = 0.0  # our clock minus Redis'; all times below are ours
+        self._blocked_until = self._next_slot = float("-inf")
+        self._spare: deque[float] = deque()
+        self._waiting: deque[_Waiter] = deque()
+        self._reserving: asyncio.Task[None] | None = None
+
+    async def acquire(self, max_wait: float = 15.0) -> None:
+        """Return when it is time to send. May be cancelled; the permit then serves another lane.
+
+        Raise `PermitFarAway` when the next permit is more than `max_wait` seconds away, and
+        `RedisUnavailableError`.
+        """
+        started = self._clock()
+        try:
+            while not self._usable(await self._wait_for_slot(max_wait)):
+                pass
+        finally:
+            self.held_seconds += self._clock() - started
+
+    async def throttled(self, retry_after: float | None) -> None:
+        """Block the whole account: for as long as its server asked, else for a growing, random while."""
+        delay = -1.0 if retry_after is None else min(max(retry_after, 0.0), LONGEST_BLOCK_SECONDS)
+        jitter = random.uniform(0.5, 1.0)  # noqa: S311 - spreads workers, guards nothing
+        back_off = map(_us, (FIRST_BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS))
+        recovery = map(_us, (RECOVERY_SECONDS, QUIET_SECONDS))
+        args = [_us(delay), jitter, *back_off, SMALLEST_FACTOR, *recovery]
+        self._note_block(await self._block_script([self._slowdown], args) / MICROSECONDS)
+
+    def set_rate(self, scope: str, rate: Rate) -> None:
+        """Change or add a scope's rate from the next reservation on."""
+        self._rates[scope] = rate
+
+    async def snapshot(self) -> LimiterSnapshot:
+        """Consumes nothing."""
+        now = await self.reserve(0)
+        return LimiterSnapshot(now.blocked, now.factor)
+
+    async def reserve(self, count: int) -> Reservation:
+        """Take up to `count` slots, as many as lie within the horizon."""
+        before = self._clock()
+        times = (HORIZON_SECONDS, SHIFT_SECONDS, CATCH_UP_SECONDS, RECOVERY_SECONDS)
+        intervals = (MICROSECONDS / rate.per_second for rate in self._rates.values())
+        answer = await self._reserve_script(
+            [self._slowdown, *map(self._keys.limit, self._rates)], [count, *map(_us, times), *intervals]
+        )
+        at, blocked, factor, next_slot, ask_again, *slots = (part / MICROSECONDS for part in answer)
+        self._compare_clocks(at, before, self._clock())
+        return Reservation(at, blocked, factor, next_slot, ask_again, slots)
+
+    # --- a lane -------------------------------------------------------------------------------------------
+
+    async def _wait_for_slot(self, max_wait: float) -> float:
+        slot = self._spare.popleft() if self._spare else await self._queue(max_wait)
+        try:
+            await self._sleep(max(slot - self._clock(), 0.0))
+        except asyncio.CancelledError:
+            self._give(slot)
+            raise
+        return slot
+
+    async def _queue(self, max_wait: float) -> float:
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), max_wait)
+        self._waiting.append(waiter)
+        if self._reserving is None:
+            self._reserving = asyncio.create_task(self._serve())
+        else:
+            self._refuse_far_away()
+        try:
+            return await waiter.slot
+        except asyncio.CancelledError:
+            if waiter.slot.done() and not waiter.slot.cancelled() and waiter.slot.exception() is None:
+                self._give(waiter.slot.result())
+            raise
+
+    def _usable(self, slot: float) -> bool:
+        """Whether it is neither too late for it nor was it reserved before a block."""
+        return slot >= self._blocked_until and self._clock() - slot <= LATE_SECONDS
+
+    def _note_block(self, seconds: float) -> None:
+        if seconds > 0:
+            self._blocked_until = max(self._blocked_until, self._clock() + seconds - CLOCK_ERROR_SECONDS)
+
+    # --- reservations: one at a time for all lanes --------------------------------------------------------
+
+    async def _serve(self) -> None:
+        try:
+            await self._reserve_for_waiting()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the lanes must hear of it
+            self._refuse_all(error)
+        finally:
+            self._reserving = None
+
+    async def _reserve_for_waiting(self) -> None:
+        pause = PAUSE_SECONDS
+        while wanted := self._count_waiting():
+            reservation = await self.reserve(wanted)
+            self._hand_out(reservation)
+            if len(reservation.slots) < wanted:
+                pause = PAUSE_SECONDS if reservation.slots else min(pause * 2, LONGEST_PAUSE_SECONDS)
+                # A random part, so that no process is always the first to ask.
+                await self._sleep(reservation.ask_again + pause * random.uniform(0.8, 1.2))  # noqa: S311
+
+    def _count_waiting(self) -> int:
+        self._waiting = deque(waiter for waiter in self._waiting if not waiter.slot.done())
+        return len(self._waiting)
+
+    def _hand_out(self, reservation: Reservation) -> None:
+        start = reservation.at + self._offset
+        self._note_block(reservation.blocked)
+        for slot in reservation.slots:
+            self._give(start + slot)
+        self._next_slot = start + reservation.next_slot
+        self._refuse_far_away()
+
+    def _give(self, slot: float) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.slot.done():
+                waiter.slot.set_result(slot)
+                return
+        self._spare.append(slot)
+
+    def _refuse_far_away(self) -> None:
+        away = self._next_slot - self._clock()
+        for waiter in self._waiting:
+            if away > waiter.max_wait and not waiter.slot.done():
+                waiter.slot.set_exception(PermitFarAway(away))
+
+    def _refuse_all(self, error: Exception) -> None:
+        for waiter in self._waiting:
+            if not waiter.slot.done():
+                waiter.slot.set_exception(error)
+        self._waiting.clear()
+
+    # --- two clocks ---------------------------------------------------------------------------------------
+
+    def _compare_clocks(self, redis_now: float, before: float, after: float) -> None:
+        """Keep the offset that fits every answer so far; one that took long, as under load, tells little."""
+        self._offset = min(max(self._offset, before - redis_now), after - redis_now)
+
+
+def _us(seconds: float) -> int:
+    return int(seconds * MICROSECONDS)

@@ -1,0 +1,42 @@
+"""What a chunk in work says of itself every second, and hears of its run's control."""
+
+from __future__ import annotations
+
+from redis.asyncio import Redis
+
+from tagmill.worker.models import Chunk
+from tagmill.worker.state.connection import translated
+from tagmill.worker.state.keys import Keys
+
+KEPT_SECONDS = 7 * 86_400
+
+
+class Pulse:
+    """Every method raises `RedisUnavailableError`."""
+
+    def __init__(self, redis: Redis, keys: Keys, chunk: Chunk) -> None:
+        self._redis, self._chunk = redis, chunk
+        self._progress = keys.progress(chunk.run_id, chunk.pass_no)
+        self._waits, self._control = keys.waits(chunk.run_id), keys.control(chunk.run_id)
+
+    async def beat(self, counts: bytes, held_seconds: float, lane_seconds: float) -> bytes | None:
+        """Show the chunk's counts, add to the run's waits; return the cached control."""
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.hset(self._progress, self._chunk.name, counts)
+                pipe.hincrbyfloat(self._waits, "held", held_seconds)
+                pipe.hincrbyfloat(self._waits, "lanes", lane_seconds)
+                pipe.expire(self._waits, KEPT_SECONDS)
+                pipe.get(self._control)
+                control: bytes | None = (await pipe.execute())[-1]
+                return control
+
+    async def end(self) -> None:
+        """Take the chunk's counts away: nobody works on it."""
+        with translated():
+            await self._redis.hdel(self._progress, self._chunk.name)
+
+    async def cache_control(self, control: bytes, seconds: int) -> None:
+        """Spare the other workers a look into the files."""
+        with translated():
+            await self._redis.set(self._control, control, ex=seconds)

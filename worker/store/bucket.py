@@ -1,0 +1,116 @@
+"""A run store below `s3://bucket/prefix`."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tagmill.worker.errors import RunStoreUnavailableError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_EXISTS = {"PreconditionFailed", "412"}
+_CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}
+_MISSING = {"NoSuchKey", "404", "NotFound"}
+_CONFLICT_TRIES = 10
+
+
+class Bucket:
+    def __init__(self, client: S3Client, bucket: str, prefix: str) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self.location = f"s3://{bucket}/{self._prefix}".rstrip("/")
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Retry 409, which S3 answers while another conditional write to the same key is under way."""
+        for _ in range(_CONFLICT_TRIES):
+            try:
+                with self._translated(name, tolerated=_EXISTS | _CONFLICT):
+                    self._client.put_object(
+                        Bucket=self._bucket, Key=self._prefix + name, Body=data, IfNoneMatch="*"
+                    )
+                    return True
+            except ClientError as error:
+                if _code(error) in _EXISTS:
+                    return False
+        raise RunStoreUnavailableError(f"run store {self.location}: {name}: conflicting writes do not end")
+
+    def replace(self, name: str, data: Iterable[bytes]) -> None:
+        with tempfile.TemporaryFile() as spool, self._translated(name):
+            spool.writelines(data)
+            spool.seek(0)
+            self._client.upload_fileobj(spool, self._bucket, self._prefix + name)
+
+    def read(self, name: str) -> bytes:
+        try:
+            with self._translated(name, tolerated=_MISSING):
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)
+                return answer["Body"].read()
+        except ClientError:
+            raise FileNotFoundError(f"{self.location}/{name}") from None
+
+    def open(self, name: str) -> BinaryIO:
+        spool = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+        try:
+            with self._translated(name, tolerated=_MISSING):
+                self._client.download_fileobj(self._bucket, self._prefix + name, spool)
+        except ClientError:
+            spool.close()
+            raise FileNotFoundError(f"{self.location}/{name}") from None
+        spool.seek(0)
+        return spool
+
+    def exists(self, name: str) -> bool:
+        try:
+            with self._translated(name, tolerated=_MISSING):
+                self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
+        except ClientError:
+            return False
+        return True
+
+    def names(self, prefix: str, after: str = "") -> Iterator[str]:
+        folder = f"{self._prefix}{prefix.rstrip('/')}/"
+        for page in self._pages(folder, StartAfter=folder + after):
+            yield from (item["Key"].removeprefix(folder) for item in page.get("Contents", ()))
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        folder = f"{self._prefix}{prefix.rstrip('/')}/"
+        for page in self._pages(folder):
+            for item in page.get("CommonPrefixes", ()):
+                yield item["Prefix"].removeprefix(folder).rstrip("/")
+
+    def remove(self, name: str) -> None:
+        with self._translated(name):
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+
+    def _pages(self, folder: str, **options: Any) -> Iterator[Any]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=folder, Delimiter="/", **options
+        )
+        with self._translated(folder):
+            yield from pages
+
+    @contextlib.contextmanager
+    def _translated(self, name: str, tolerated: Collection[str] = ()) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            if _code(error) in tolerated:
+                raise
+            raise RunStoreUnavailableError(
+                f"run store {self.location}: {name}: S3 says {_code(error)}"
+            ) from None
+        except BotoCoreError as error:
+            raise RunStoreUnavailableError(
+                f"run store {self.location}: {name}: {type(error).__name__}"
+            ) from None
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "unknown"))

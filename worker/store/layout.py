@@ -1,0 +1,17 @@
+"""Every name in a run store, in one place. Zero-padded, so that name order is plan order."""
+
+from __future__ import annotations
+
+RUNS = "runs"
+
+
+def run_folder(run_id: str) -> str:
+    return f"{RUNS}/{run_id}"
+
+
+def pass_folder(run_id: str, pass_no: int) -> str:
+    return f"{run_folder(run_id)}/passes/{pass_no:04d}"
+
+
+def shard_name(shard: int) -> str:
+    return f"{shard:08d}"

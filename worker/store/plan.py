@@ -1,0 +1,99 @@
+"""The plan of one pass: shards of image references in listing order, and the mark that it is whole."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import orjson
+
+from tagmill.worker.models import Chunk, ImageRef, Json
+from tagmill.worker.store import jsonl
+from tagmill.worker.store.base import Files
+from tagmill.worker.store.layout import pass_folder, shard_name
+
+_SUFFIX = ".jsonl.gz"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardHeader:
+    """First line of a plan shard."""
+
+    shard: int
+    count: int
+    first: int  #: images planned before this shard
+    chunk_size: int
+    cursor: Json  #: where the source continues after the last image of this shard
+    listed: int  #: things the source came upon so far
+    skipped: dict[str, int] = field(default_factory=dict)  #: so far, by reason
+
+    def chunks(self, run_id: str, pass_no: int) -> Iterator[Chunk]:
+        for offset in range(0, self.count, self.chunk_size):
+            yield Chunk(run_id, pass_no, self.shard, offset, min(self.chunk_size, self.count - offset))
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSummary:
+    """`plan.json`: planning is finished."""
+
+    shards: int
+    images: int
+    listed: int
+    skipped: dict[str, int]
+
+
+class Plan:
+    """Safe to use from several threads; shards never change, so the last few are kept in memory."""
+
+    def __init__(self, files: Files, run_id: str, pass_no: int) -> None:
+        self._files = files
+        self.run_id, self.pass_no = run_id, pass_no
+        self._folder = pass_folder(run_id, pass_no)
+        self._lines = functools.lru_cache(maxsize=2)(self._read_lines)
+
+    def write(self, header: ShardHeader, refs: Sequence[ImageRef]) -> bool:
+        """Return False when another producer wrote this shard first: then its content counts."""
+        data = jsonl.pack([asdict(header), *(ref.to_json() for ref in refs)])
+        return self._files.create(self._name(header.shard), data)
+
+    def header(self, shard: int) -> ShardHeader:
+        return ShardHeader(**orjson.loads(self._lines(shard)[0]))
+
+    def shards(self, after: int = -1) -> list[int]:
+        """Numbers of the shards planned so far beyond `after`, ascending."""
+        beyond = shard_name(after) + _SUFFIX if after >= 0 else ""
+        return [int(name.removesuffix(_SUFFIX)) for name in self._files.names(f"{self._folder}/plan", beyond)]
+
+    def refs(self, chunk: Chunk) -> list[ImageRef]:
+        lines = self._lines(chunk.shard)[1 + chunk.offset : 1 + chunk.offset + chunk.count]
+        return [ImageRef.from_json(orjson.loads(line)) for line in lines]
+
+    def finish(self, summary: PlanSummary) -> None:
+        self._files.create(f"{self._folder}/plan.json", orjson.dumps(asdict(summary)))
+
+    def summary(self) -> PlanSummary | None:
+        """None while planning goes on."""
+        try:
+            value: dict[str, Any] = orjson.loads(self._files.read(f"{self._folder}/plan.json"))
+        except FileNotFoundError:
+            return None
+        return PlanSummary(**value)
+
+    def planned(self) -> int:
+        """Images planned so far."""
+        summary = self.summary()
+        if summary is not None:
+            return summary.images
+        shards = self.shards()
+        if not shards:
+            return 0
+        last = self.header(shards[-1])
+        return last.first + last.count
+
+    def _name(self, shard: int) -> str:
+        return f"{self._folder}/plan/{shard_name(shard)}{_SUFFIX}"
+
+    def _read_lines(self, shard: int) -> list[bytes]:
+        return jsonl.unpack_lines(self._files.read(self._name(shard)))

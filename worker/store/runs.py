@@ -1,0 +1,135 @@
+"""Runs: their frozen specification and their control files."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, BinaryIO
+
+import orjson
+
+from tagmill.worker.errors import ConfigError, NotFoundError
+from tagmill.worker.models import Json
+from tagmill.worker.store.base import Files
+from tagmill.worker.store.layout import RUNS, run_folder
+
+FORMAT = 1  #: version of everything below `runs/<run_id>`
+_RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{2,63}")
+_NUMBER_WIDTH = 6
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """`run.json`: what the user asked for, frozen; no secrets."""
+
+    run_id: str
+    created_at: str  #: RFC 3339, UTC
+    source: Json  #: the producer's; workers do not read it
+    engine: str
+    write_back: tuple[str, ...]
+    rate: str | None = None  #: the run's own cap beside the account's rate
+    transfer: str = "auto"
+    keep_uploads: bool = False
+    policy: Json = field(default_factory=dict)
+    shard_size: int = 10_000
+    chunk_size: int | None = None
+    embedded: bool = True  #: worked on by servers of its own, not by a fleet
+    planned_rate: float = 1.0  #: calls/s that chunk sizes are made for
+    format: int = FORMAT
+
+
+class Verb(StrEnum):
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The newest control file; `n` 0 says that there is none and the run goes on."""
+
+    n: int = 0
+    verb: Verb = Verb.RESUME
+    reason: str | None = None  #: why it is paused, such as `credentials`
+    message: str | None = None
+    by: str = ""
+    at: str = ""
+
+    @property
+    def running(self) -> bool:
+        return self.verb is Verb.RESUME
+
+
+class Runs:
+    def __init__(self, files: Files) -> None:
+        self.files = files
+
+    def create(self, spec: RunSpec) -> bool:
+        """Return False when a run of that id exists."""
+        if _RUN_ID.fullmatch(spec.run_id) is None:
+            raise ConfigError(f"run id {spec.run_id!r}: use 3 to 64 of a-z, 0-9 and -, not - first")
+        return self.files.create(
+            f"{run_folder(spec.run_id)}/run.json",
+            orjson.dumps(dataclasses.asdict(spec), option=orjson.OPT_INDENT_2),
+        )
+
+    def read(self, run_id: str) -> RunSpec:
+        """Raise `NotFoundError`; `ConfigError` for a run that a newer Tagmill wrote."""
+        if _RUN_ID.fullmatch(run_id) is None:
+            raise NotFoundError(f"no run {run_id!r}: `tagmill status` lists the runs there are")
+        try:
+            value: dict[str, Any] = orjson.loads(self.files.read(f"{run_folder(run_id)}/run.json"))
+        except FileNotFoundError:
+            raise NotFoundError(
+                f"no run {run_id} in {self.files.location}: `tagmill status` lists the runs there are"
+            ) from None
+        if value.get("format", 0) > FORMAT:
+            raise ConfigError(
+                f"run {run_id} was written by a newer Tagmill (format {value['format']}); upgrade"
+            )
+        return RunSpec(**{**value, "write_back": tuple(value["write_back"])})
+
+    def ids(self) -> Iterator[str]:
+        """Run ids in name order."""
+        return self.files.folders(RUNS)
+
+    def control(self, run_id: str, after: int = 0) -> Control:
+        """Return the newest control whose number is at least `after`."""
+        folder = f"{run_folder(run_id)}/control"
+        newest = max(self.files.names(folder, f"{after - 1:0{_NUMBER_WIDTH}d}.json"), default=None)
+        if newest is None:
+            return Control()
+        value = orjson.loads(self.files.read(f"{folder}/{newest}"))
+        return Control(**{**value, "n": int(newest.removesuffix(".json")), "verb": Verb(value["verb"])})
+
+    def set_control(self, run_id: str, control: Control) -> Control:
+        """Write the next control file, whoever else writes at the same time."""
+        value = dataclasses.asdict(control)
+        del value["n"]
+        n = self.control(run_id).n
+        created = False
+        while not created:
+            n += 1
+            name = f"{run_folder(run_id)}/control/{n:0{_NUMBER_WIDTH}d}.json"
+            created = self.files.create(name, orjson.dumps(value))
+        return dataclasses.replace(control, n=n)
+
+    def copy_input(self, run_id: str, name: str, stream: BinaryIO) -> None:
+        """Copy a list of any length into the run."""
+        blocks = iter(lambda: stream.read(_BLOCK_BYTES), b"")
+        self.files.replace(f"{run_folder(run_id)}/input/{name}", blocks)
+
+    def open_input(self, run_id: str, name: str) -> BinaryIO:
+        """Return a seekable stream."""
+        return self.files.open(f"{run_folder(run_id)}/input/{name}")
+
+    def keep_input(self, run_id: str, name: str, data: bytes) -> None:
+        """Copy what cannot be read again into the run."""
+        self.files.create(f"{run_folder(run_id)}/input/{name}", data)
+
+    def read_input(self, run_id: str, name: str) -> bytes:
+        return self.files.read(f"{run_folder(run_id)}/input/{name}")
