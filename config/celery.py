@@ -33,8 +33,6 @@ def celery_settings(redis_url: str, redis_prefix: str) -> dict[str, Any]:
         "worker_disable_prefetch": True,  # a message waits where every worker can reach it
         "worker_eta_task_limit": 200,
         "worker_cancel_long_running_tasks_on_connection_loss": False,  # the lease makes it needless
-        "worker_soft_shutdown_timeout": 20,  # below an orchestrator's grace of 30 s
-        "worker_enable_soft_shutdown_on_idle": False,
         "worker_max_tasks_per_child": 200,
         "worker_max_memory_per_child": 400_000,  # KiB
         "worker_send_task_events": False,

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-
-# Celery reads this at import: TERM then means "park, and go within the soft shutdown's time".
-os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
-
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 
 import structlog
+from celery.platforms import SecurityWarning
 
 from tagmill.config.celery import QUEUE
 from tagmill.config.logs import configure_logs
@@ -40,6 +38,8 @@ def serve(settings: Settings, only: str | None = None) -> int:
 
     Raise `ConfigError` before any work.
     """
+    # Celery warns of root because of pickle; this worker accepts JSON only.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     processes = settings.processes or min(os.cpu_count() or 1, MAX_DEFAULT_PROCESSES)
     app = create_app(settings, processes)
     housekeeping = Housekeeping(settings, processes, only)
@@ -49,6 +49,7 @@ def serve(settings: Settings, only: str | None = None) -> int:
         pool="prefork",
         queues=[QUEUE],
         loglevel=settings.log_level.upper(),
+        quiet=True,  # no banner: the log says what is connected
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,

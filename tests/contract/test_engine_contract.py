@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -46,7 +46,8 @@ def picture() -> bytes:
 class Service(Protocol):
     """An engine and the server behind it."""
 
-    engine: Engine
+    @property
+    def engine(self) -> Engine: ...
 
     def images(self) -> list[Locator]:
         """Where one image is, in each way that needs no upload."""
@@ -150,11 +151,12 @@ async def wire_service() -> AsyncIterator[Service]:
 
 @asynccontextmanager
 async def sandbox_service(sandbox: SandboxUnderTest) -> AsyncIterator[Service]:
+    sandbox.faults()
     sandbox.reset()
     yield SandboxService(sandbox, sandbox_engine(sandbox))
 
 
-def sandbox_engine(sandbox: SandboxUnderTest) -> FilestackEngine:
+def sandbox_engine(sandbox: SandboxUnderTest, timeout_seconds: float = 10.0) -> FilestackEngine:
     return FilestackEngine(
         FilestackOptions(
             sandbox.key,
@@ -162,7 +164,7 @@ def sandbox_engine(sandbox: SandboxUnderTest) -> FilestackEngine:
             name="sandbox",
             cdn_url=sandbox.url,
             api_url=sandbox.api_url,
-            call_timeout_seconds=10,
+            call_timeout_seconds=timeout_seconds,
         )
     )
 
@@ -182,9 +184,8 @@ async def service(request: pytest.FixtureRequest, sandbox: SandboxUnderTest) -> 
         "wire": wire_service(),
         "sandbox": sandbox_service(sandbox),
     }
-    async with services[request.param] as service:
+    async with services[request.param] as service, aclosing(service.engine):
         yield service
-        await service.engine.aclose()
 
 
 async def failure(service: Service, locator: Locator) -> ItemError:
@@ -295,6 +296,7 @@ async def test_an_engine_can_be_closed_twice(service: Service) -> None:
 async def test_a_fault_has_its_class(
     sandbox: SandboxUnderTest, fault: str, error_class: type[TaggingError]
 ) -> None:
+    sandbox.faults()
     sandbox.reset()
     sandbox.faults({"fault": fault, "times": 1, "seconds": 60.0})
     engine = FilestackEngine(
@@ -335,10 +337,10 @@ SLOW = ("hang", "drip")
 async def test_odd_data_is_read_as_far_as_it_can_be(
     sandbox: SandboxUnderTest, fault: str, flags: tuple[str, ...]
 ) -> None:
+    sandbox.faults()
     sandbox.reset()
     sandbox.faults({"fault": fault})
-    engine = sandbox_engine(sandbox)
-    answer = await engine.start(Locator(Transfer.HANDLE, sandbox.upload(picture())))
-    await engine.aclose()
+    async with aclosing(sandbox_engine(sandbox)) as engine:
+        answer = await engine.start(Locator(Transfer.HANDLE, sandbox.upload(picture())))
     assert set(flags) <= set(answer.flags)
     assert "partial" in flags or "partial" not in answer.flags

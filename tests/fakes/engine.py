@@ -31,7 +31,7 @@ class FakeEngine:
         tags = self.tags.get(locator.value, {"auto": {"sky": 97}, "user": None})
         return Answer(tags, http_status=200, latency_ms=1)
 
-    async def upload(self, content: bytes, content_type: str, filename: str) -> str:
+    async def upload(self, content: bytes, content_type: str, filename: str) -> str:  # noqa: ARG002 - the protocol's
         handle = f"fakeupload{len(self.uploads) + len(self.gone):010}"
         self.uploads[handle] = content
         return handle
