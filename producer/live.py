@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from tagmill.worker.counts import Counts
 from tagmill.worker.errors import NotFoundError, RedisUnavailableError
 from tagmill.worker.models import Json
@@ -15,6 +18,7 @@ from tagmill.worker.store.runs import Control, Runs
 from tagmill.worker.summary import read_summary, summary
 
 PASS = 0
+T = TypeVar("T")
 
 
 class LiveRun:
@@ -31,19 +35,24 @@ class LiveRun:
 
     def summary(self) -> Json:
         """Return the same object that `summary.json` will hold."""
-        if self._manifest.finished() and (final := read_summary(self._files, self.run_id)) is not None:
-            return final
+        counts, planned = self._counts(), self.planned()
+        # Only a run without work left can be finished: no need to ask the store at every look.
+        if counts is None or (counts.settled >= planned and not self.planning):
+            final = read_summary(self._files, self.run_id) if self._manifest.finished() else None
+            if final is not None:
+                return final
         return summary(
             self.spec,
             location=self._files.location,
             pass_no=PASS,
-            planned=self.planned(),
-            counts=self._counts(),
+            planned=planned,
+            counts=counts or self._counts_of_files(),
             control=self.control(),
         )
 
     def control(self) -> Control:
-        return self._runs.control(self.run_id)
+        """Return what the refilling process noted lately, else what the files say."""
+        return self._from_board(lambda board: board.control(self.run_id)) or self._runs.control(self.run_id)
 
     def planned(self) -> int:
         if self._planned is not None:
@@ -58,15 +67,17 @@ class LiveRun:
         """Whether more images may come."""
         return self._planned is None
 
-    def _counts(self) -> Counts:
-        if self._board is not None:
-            try:
-                counts = self._board.counts(self.run_id, PASS)
-            except RedisUnavailableError:
-                counts = None
-            if counts is not None:
-                return counts
-        return self._counts_of_files()
+    def _counts(self) -> Counts | None:
+        return self._from_board(lambda board: board.counts(self.run_id, PASS))
+
+    def _from_board(self, read: Callable[[Board], T | None]) -> T | None:
+        """Return None when Redis does not know, or is not there."""
+        if self._board is None:
+            return None
+        try:
+            return read(self._board)
+        except RedisUnavailableError:
+            return None
 
     def _counts_of_files(self) -> Counts:
         shards = self._manifest.compacted()

@@ -85,7 +85,7 @@ def _strength(hsv: Hsv, shares: Array) -> Labels:
         "vivid": rise(chroma, 0.2, 0.55),
         "muted colors": rise(chroma, 0.3, 0.12) if chroma > _MIN_CHROMA else 0,
         "monochrome": rise(float(np.percentile(hsv.chroma, 95)), 0.2, 0.03),
-        "colorful": rise(variety, 1.2, 2.8),
+        "many colors": rise(variety, 1.2, 2.8),
     }
 
 

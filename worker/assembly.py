@@ -75,7 +75,9 @@ class Assembly:
         await self._redis.aclose()
 
     def _runner(self, spec: RunSpec, pass_no: int) -> ChunkRunner:
-        limits = ChunkLimits(self._settings.chunk_seconds, self._settings.lease_seconds)
+        limits = ChunkLimits(
+            self._settings.chunk_seconds, self._settings.lease_seconds, self._settings.outage_seconds
+        )
         return ChunkRunner(
             self._files,
             self._redis,

@@ -17,7 +17,9 @@ from tagmill.worker.counts import Counts
 from tagmill.worker.errors import (
     BudgetExhaustedError,
     CredentialsError,
+    EngineOutageError,
     RedisUnavailableError,
+    RunError,
     RunStoreUnavailableError,
 )
 from tagmill.worker.models import Chunk, Json, Outcome
@@ -44,6 +46,7 @@ log = structlog.get_logger()
 class ChunkLimits:
     chunk_seconds: float
     lease_seconds: float
+    outage_seconds: float  #: the API down for longer pauses the run
 
 
 class ChunkRunner:
@@ -173,7 +176,7 @@ class Work:
         if calls:
             await asyncio.to_thread(self._runner.parts.count_extra, self._chunk, calls, maybe_charged)
 
-    def _pause_run(self, error: CredentialsError | BudgetExhaustedError) -> None:
+    def _pause_run(self, error: RunError) -> None:
         if self._runner.runs.control(self._chunk.run_id).running:
             pause = Control(
                 verb=Verb.PAUSE,
@@ -218,8 +221,21 @@ class Work:
         else:
             self._lost = True
             self._pipeline.stop()
+        await self._pause_in_outage()
         control = await self._pulse.beat(orjson.dumps(self._counts.to_json()), *self._waits())
         if not await self._runs_on(control):
+            self._pipeline.stop()
+
+    async def _pause_in_outage(self) -> None:
+        """An API that stays down is for people to look at."""
+        breaker, limits = self._runner.equipment.breaker, self._runner.limits
+        if not breaker.seems_open:
+            return
+        since = (await breaker.snapshot()).open_since
+        if since is not None and time.time() - since > limits.outage_seconds:
+            minutes = int(limits.outage_seconds / 60)
+            error = EngineOutageError(f"the tagging API has been failing for more than {minutes} minutes")
+            await asyncio.to_thread(self._pause_run, error)
             self._pipeline.stop()
 
     async def _runs_on(self, cached: bytes | None) -> bool:

@@ -145,6 +145,10 @@ class BudgetExhaustedError(RunError):
     code = "budget"
 
 
+class EngineOutageError(RunError):
+    code = "outage"
+
+
 class RunStoreUnavailableError(RunError):
     code = "run_store"
 

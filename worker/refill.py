@@ -36,12 +36,10 @@ class Refill:
         publish: Callable[[Chunk], None],
         *,
         only: str | None = None,
-        outage_seconds: float = 7200.0,
     ) -> None:
         self._runs, self._board, self._publish, self._only = Runs(files), board, publish, only
         self._files = files
         self._token = secrets.token_hex(8)
-        self._outage_seconds = outage_seconds
         self._passes: dict[str, OpenPass] = {}
         self._finished: set[str] = set()
         self._leading = False

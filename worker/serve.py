@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 
 import structlog
-from celery.platforms import SecurityWarning
+from celery.exceptions import SecurityWarning
 
 from tagmill.config.celery import QUEUE
 from tagmill.config.logs import configure_logs
@@ -38,6 +38,8 @@ def serve(settings: Settings, only: str | None = None) -> int:
 
     Raise `ConfigError` before any work.
     """
+    if not settings.has_credentials:
+        raise ConfigError("a worker needs TAGMILL_FILESTACK_API_KEY and TAGMILL_FILESTACK_APP_SECRET")
     # Celery warns of root because of pickle; this worker accepts JSON only.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     processes = settings.processes or min(os.cpu_count() or 1, MAX_DEFAULT_PROCESSES)

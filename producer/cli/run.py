@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tagmill.producer.launch import Launch
 
 
-def run(
+def run(  # noqa: PLR0913 - an option each
     source: Annotated[
         str | None,
         typer.Argument(help="s3://bucket/prefix, a folder, or a list of Filestack handles (`-`: stdin)."),

@@ -7,7 +7,6 @@ https://www.filestack.com/docs/image-transformations/debug and issues of Filesta
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from http import HTTPStatus
@@ -29,17 +28,12 @@ from tagmill.worker.errors import (
 
 MAX_RESET_SECONDS = 3600.0  #: a `Filestack-Reset` further off is not believed
 MAX_RETRY_AFTER_SECONDS = 120.0
-_END_OF_STATUSES = 600
 _EXCERPT_BYTES = 4096
 _EXCERPT_CHARACTERS = 200
 
 _SECRET = re.compile(r"\w+://\S+|[\w+/=%-]{22,}")  # addresses, and what is as long as a key or a signature
 _IMAGE = re.compile(r"not supported|failed to identify|corrupted", re.IGNORECASE)
 _ACCOUNT = re.compile(r"policy|signature|security|application", re.IGNORECASE)
-_ACCOUNT_REFUSED = re.compile(
-    r"\b(invalid|missing|expired)\b.{0,20}\b(policy|signature|security|application)\b|\bpolicy required",
-    re.IGNORECASE,
-)
 _QUOTA = re.compile(r"\bquota\b", re.IGNORECASE)
 
 _BY_STATUS: dict[int, type[ItemError]] = {
@@ -67,7 +61,7 @@ _SENTENCES: dict[type[ItemError], str] = {
 
 def error_for(reply: Reply, *, unread: str = "") -> TaggingError:
     """`unread` says why a 2xx is no answer. The text of the service is quoted without secrets."""
-    status, text = _stated_status(reply), excerpt(reply.body)
+    status, text = reply.status, excerpt(reply.body)
     said = f"(status {status}, {text})"
     if status == HTTPStatus.UNAUTHORIZED:
         return CredentialsError(f"Filestack refuses the API key or the app secret; check both {said}")
@@ -94,7 +88,7 @@ def _item_error(error_class: type[ItemError], said: str, reply: Reply) -> ItemEr
 
 def _item_class(status: int, text: str, *, limited: bool) -> type[ItemError]:
     if status < HTTPStatus.MULTIPLE_CHOICES:
-        return _disguised_class(text)
+        return BadResponseError  # error texts and web pages arrive with 200 too
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if _IMAGE.search(text):
@@ -104,27 +98,6 @@ def _item_class(status: int, text: str, *, limited: bool) -> type[ItemError]:
     if limited:  # not before: an image that is gone would be asked for again, for nothing
         return ThrottledError
     return EngineUnavailableError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else PermanentError
-
-
-def _disguised_class(text: str) -> type[ItemError]:
-    """Error texts arrive with status 200 too; the words of half a tagging answer mean nothing."""
-    if '"tags"' in text:
-        return BadResponseError
-    if _IMAGE.search(text):
-        return ImageRejectedError
-    return AccessDeniedError if _ACCOUNT_REFUSED.search(text) else BadResponseError
-
-
-def _stated_status(reply: Reply) -> int:
-    """The status; within a 2xx the one of its error object, `{"error": {"code": 403, "msg": …}}`."""
-    if reply.status >= HTTPStatus.MULTIPLE_CHOICES:
-        return reply.status
-    try:
-        code = json.loads(reply.body)["error"]["code"]
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
-        return reply.status
-    is_error = isinstance(code, int) and HTTPStatus.BAD_REQUEST <= code < _END_OF_STATUSES
-    return int(code) if is_error else reply.status
 
 
 def wait_seconds(reply: Reply) -> float | None:

@@ -18,7 +18,7 @@ from tagmill.worker.models import Chunk
 from tagmill.worker.state.connection import translated
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.store.plan import ShardHeader
-from tagmill.worker.store.runs import Control
+from tagmill.worker.store.runs import Control, Verb
 
 CONTROL_SECONDS = 10  #: how long a cached control is believed before the files are asked again
 WORKER_SECONDS = 30  #: a worker silent for longer is gone
@@ -194,6 +194,15 @@ class Board:
         with translated():
             value = orjson.dumps(dataclasses.asdict(control))
             self._redis.set(self._keys.control(run_id), value, ex=CONTROL_SECONDS)
+
+    def control(self, run_id: str) -> Control | None:
+        """Return the cached control; None when nobody looked lately."""
+        with translated():
+            value = self._redis.get(self._keys.control(run_id))
+        if value is None:
+            return None
+        fields = orjson.loads(value)
+        return Control(**{**fields, "verb": Verb(fields["verb"])})
 
     # --- checks, embedded start ---------------------------------------------------------------------------
 

@@ -67,6 +67,11 @@ class Breaker:
         """Count the moment's failure. Return True when calls are off by now: it is not the image's then."""
         return await self._report(1, image_id, unreachable=unreachable)
 
+    @property
+    def seems_open(self) -> bool:
+        """What this process heard last."""
+        return self._open
+
     async def snapshot(self) -> BreakerSnapshot:
         with translated():
             stored: Any = await self._redis.hmget(self._key, ["opened", "reason"])

@@ -19,7 +19,6 @@ from tagmill.worker.errors import (
     ConfigError,
     CredentialsError,
     EngineUnavailableError,
-    ItemError,
     RedisUnavailableError,
     RetryableError,
 )
@@ -144,20 +143,9 @@ async def test_an_uploads_handle_is_the_last_part_of_its_url(url: str) -> None:
     assert await engine(answering).upload(b"\xff\xd8", "image/jpeg", "ä b.jpg") == "ZyXwVuTsRqPoNmLkJi09"
 
 
-@pytest.mark.parametrize(
-    ("body", "error_class"),
-    [
-        ("Invalid Application", AccessDeniedError),
-        ("{}", BadResponseError),
-        ('{"url": "/x"}', BadResponseError),
-        ('{"url": 5}', BadResponseError),
-        ("[]", BadResponseError),
-    ],
-)
-async def test_an_upload_without_a_handle_fails_and_counts_no_paid_call(
-    body: str, error_class: type[ItemError]
-) -> None:
-    with pytest.raises(error_class) as raised:
+@pytest.mark.parametrize("body", ["Invalid Application", "{}", '{"url": "/x"}', '{"url": 5}', "[]"])
+async def test_an_upload_without_a_handle_fails_and_counts_no_paid_call(body: str) -> None:
+    with pytest.raises(BadResponseError) as raised:
         await engine(lambda _: httpx.Response(200, text=body)).upload(b"x", "image/png", "x.png")
     assert raised.value.calls == 0
 

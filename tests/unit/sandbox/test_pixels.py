@@ -70,7 +70,7 @@ def test_a_plain_colour_is_named(tmp_path: Path, colour: tuple[int, int, int], n
         (Image.new("RGB", (90, 60), (10, 10, 12)), {"dark", "low key"}, {"bright", "high key"}),
         (ball(), {"centered subject", "plain background", "symmetrical"}, {"busy", "rule of thirds"}),
         (ball(at=(200, 133)), {"rule of thirds", "single subject"}, {"centered subject"}),
-        (noise(), {"busy", "textured", "sharp", "colorful"}, {"minimal", "smooth", "plain background"}),
+        (noise(), {"busy", "textured", "sharp", "many colors"}, {"minimal", "smooth", "plain background"}),
         (
             landscape(),
             {"horizon", "blue", "green", "landscape orientation"},

@@ -1,0 +1,34 @@
+"""What every test may rely on: a scrubbed environment, and servers shared by a session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from servers.redis import RedisUnderTest, running_redis
+from servers.s3 import S3UnderTest, running_s3
+
+
+@pytest.fixture(autouse=True)
+def scrubbed_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting, credential or proxy of the machine reaches a test."""
+    for name in list(os.environ):
+        if name.startswith(("TAGMILL_", "AWS_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisUnderTest]:
+    """A private Redis; tests keep to a prefix of their own."""
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3UnderTest]:
+    """moto's S3 over HTTP; tests keep to a bucket of their own."""
+    with running_s3() as server:
+        yield server
