@@ -51,6 +51,8 @@ class Launch:
 
     def go(self, *, detach: bool) -> Json:
         """Return the summary when the run is completed, paused, cancelled or left."""
+        if self.spec.embedded and detach:
+            raise ConfigError("--detach needs a fleet: set TAGMILL_REDIS_URL and start workers")
         if self.spec.embedded:
             return self._embedded()
         return self._fleet(detach=detach)

@@ -37,8 +37,8 @@ def choose_engine(settings: Settings, kind: Kind) -> str:
     if settings.engine == SANDBOX:
         if settings.redis_url is not None:
             raise ConfigError(
-                "a fleet has no embedded sandbox: start `tagmill sandbox`, then set TAGMILL_FILESTACK_CDN_URL, "
-                "TAGMILL_FILESTACK_API_URL and the key and secret to its own"
+                "a fleet has no embedded sandbox: start `tagmill sandbox` and set TAGMILL_FILESTACK_CDN_URL, "
+                "TAGMILL_FILESTACK_API_URL, key and secret to its own"
             )
         return SANDBOX
     if settings.has_credentials:

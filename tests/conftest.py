@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 
 import pytest
-
 from servers.redis import RedisUnderTest, running_redis
 from servers.s3 import S3UnderTest, running_s3
 
@@ -29,6 +28,6 @@ def redis_server() -> Iterator[RedisUnderTest]:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3UnderTest]:
-    """moto's S3 over HTTP; tests keep to a bucket of their own."""
+    """Moto's S3 over HTTP; tests keep to a bucket of their own."""
     with running_s3() as server:
         yield server

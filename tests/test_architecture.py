@@ -92,7 +92,7 @@ def test_no_function_is_long() -> None:
     assert long == []
 
 
-@pytest.mark.parametrize("path", [*CODE, *TESTS], ids=name_of)
+@pytest.mark.parametrize("path", CODE, ids=name_of)
 def test_a_file_has_one_subject(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MAX_FILE_LINES
 

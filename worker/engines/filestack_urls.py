@@ -17,7 +17,8 @@ from tagmill.worker.errors import ImageRejectedError
 
 HANDLE = re.compile(r"[A-Za-z0-9_-]{10,64}")
 ALIAS_SCHEME = "src://"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _PLAIN = re.compile(r"[^\x00-\x20\"#%?\x7f-\U0010ffff]+")  # what a path can carry as it is
 
 Task = tuple[str, dict[str, int]]  #: name and parameters
@@ -44,25 +45,27 @@ class TagsTarget:
 
     def of(self, locator: Locator, security: str) -> str:
         """`security` is a path segment. Raise `ImageRejectedError` for an impossible source."""
-        encoded = [_segment(*task) for task in self._tasks()]
-        if locator.transfer in (Transfer.HANDLE, Transfer.UPLOAD):
-            key: list[str] = []
-            source = checked_handle(locator.value)
-        else:
-            key, source = (
-                [quote(self.api_key, safe="")],
-                _external(locator, self.form),
-            )  # there it is mandatory
-            if self.form is UrlForm.B64:
-                encoded = ["b64", _b64_tasks(self._tasks())]
         fresh = ["cache=false"] if locator.fresh else []
-        middle = [security, *encoded] if self.security_first else [*encoded, security]
-        return "/" + "/".join([*key, *fresh, *middle, source])
+        if locator.transfer in (Transfer.HANDLE, Transfer.UPLOAD):
+            return _path(*fresh, *self._middle(security), checked_handle(locator.value))
+        key = quote(self.api_key, safe="")  # mandatory for anything but a handle
+        return _path(key, *fresh, *self._middle(security, self.form), _external(locator, self.form))
+
+    def _middle(self, security: str, form: UrlForm = UrlForm.PERCENT) -> list[str]:
+        """Security and tasks, in order."""
+        tasks = [_segment(*task) for task in self._tasks()]
+        if form is UrlForm.B64:
+            tasks = ["b64", _b64_tasks(self._tasks())]
+        return [security, *tasks] if self.security_first else [*tasks, security]
 
     def _tasks(self) -> list[Task]:
         """In order of execution."""
         resize: list[Task] = [] if self.resize_height is None else [("resize", {"h": self.resize_height})]
         return [*resize, ("tags", {} if self.version is None else {"version": self.version})]
+
+
+def _path(*segments: str) -> str:
+    return "/" + "/".join(segments)
 
 
 def checked_handle(handle: str) -> str:
@@ -99,8 +102,8 @@ def _external(locator: Locator, form: UrlForm) -> str:
 def _checked(locator: Locator) -> tuple[str, str]:
     """The source, and the prefix of it that is never encoded."""
     source = locator.value
-    if _CONTROL.search(source):
-        raise ImageRejectedError("the image's address holds a control character")
+    if _SURROGATE.search(source):
+        raise ImageRejectedError("the image's name is no Unicode text")
     if locator.transfer is Transfer.ALIAS:
         return source, ALIAS_SCHEME
     if not _is_web_address(source):
@@ -113,4 +116,5 @@ def _is_web_address(url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:
         return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+    plain = _CONTROL.search(url) is None and "@" not in parts.netloc
+    return plain and parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -6,7 +6,6 @@ Chunks change their own state through `leases`; this is the view from outside. A
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -204,17 +203,7 @@ class Board:
         fields = orjson.loads(value)
         return Control(**{**fields, "verb": Verb(fields["verb"])})
 
-    # --- checks, embedded start ---------------------------------------------------------------------------
-
-    def clock_skew(self) -> float:
-        """Seconds that Redis' clock is ahead of ours."""
-        with translated():
-            return self._now() - time.time()
-
-    def info(self) -> dict[str, Any]:
-        """`INFO` of the server, plus its eviction policy."""
-        with translated():
-            return dict(self._redis.info())
+    # --- embedded start ---------------------------------------------------------------------------
 
     def drop_queue(self) -> None:
         """Forget messages and leases of workers that are known to be dead; journals stay."""

@@ -186,7 +186,7 @@ class Limiter:
             if len(reservation.slots) < wanted:
                 pause = PAUSE_SECONDS if reservation.slots else min(pause * 2, LONGEST_PAUSE_SECONDS)
                 # A random part, so that no process is always the first to ask.
-                await self._sleep(reservation.ask_again + pause * random.uniform(0.8, 1.2))  # noqa: S311
+                await self._sleep(reservation.ask_again + pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads workers
 
     def _count_waiting(self) -> int:
         self._waiting = deque(waiter for waiter in self._waiting if not waiter.slot.done())

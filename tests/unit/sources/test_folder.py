@@ -32,7 +32,7 @@ def listing(root: Path, filters: Filters | None = None, after: str = "") -> list
 
 
 def planned(root: Path, filters: Filters | None = None) -> list[str]:
-    return [item.ref.source.path for item in listing(root, filters) if item.ref]  # type: ignore[union-attr]
+    return [item.ref.source.path for item in listing(root, filters) if item.ref]  # type: ignore[union-attr]  # a folder lists files only
 
 
 def skipped(root: Path, filters: Filters | None = None) -> dict[str, str | None]:

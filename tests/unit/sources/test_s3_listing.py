@@ -30,7 +30,7 @@ def listing(
 
 
 def keys(items: list[Listed]) -> list[str]:
-    return [item.ref.source.key for item in items if item.ref]  # type: ignore[union-attr]
+    return [item.ref.source.key for item in items if item.ref]  # type: ignore[union-attr]  # a bucket lists objects only
 
 
 def skipped(items: list[Listed]) -> dict[str, str | None]:

@@ -1,0 +1,42 @@
+"""What Tagmill is measured against: one Celery task per image, one `httpx.Client` per process.
+
+Celery's settings are its defaults. A task signs, calls and reads the answer as the engine does, and keeps nothing.
+Run as a module it is the worker: `celery --app benchmarks.plain worker`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+
+import httpx
+from celery import Celery
+
+from tagmill.worker.engines.base import Locator, Transfer
+from tagmill.worker.engines.filestack_answers import parse_tags
+from tagmill.worker.engines.filestack_policy import Policies
+from tagmill.worker.engines.filestack_urls import TagsTarget
+
+TASK, QUEUE = "benchmark.tag_image", "plain"
+
+app = Celery("plain", broker=os.environ.get("BENCHMARK_BROKER_URL"))
+app.conf.update(task_ignore_result=True, task_default_queue=QUEUE)
+
+
+@functools.cache
+def client() -> httpx.Client:
+    return httpx.Client(base_url=os.environ["BENCHMARK_CDN_URL"], timeout=60.0)
+
+
+@functools.cache
+def policies() -> Policies:
+    return Policies(os.environ["BENCHMARK_SECRET"])
+
+
+@app.task(name=TASK)
+def tag_image(handle: str) -> None:
+    security = policies().allowing("convert", "read").task
+    target = TagsTarget(os.environ["BENCHMARK_KEY"]).of(Locator(Transfer.HANDLE, handle), security)
+    response = client().get(target)
+    response.raise_for_status()
+    parse_tags(response.content)
