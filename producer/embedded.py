@@ -19,11 +19,13 @@ from tagmill.config.environment import child_environment
 from tagmill.config.settings import Settings
 from tagmill.producer.display import Print
 from tagmill.producer.redis_server import RedisServer
-from tagmill.worker.errors import ConfigError
+from tagmill.worker.errors import ConfigError, RunError
 from tagmill.worker.orphans import die_with_parent
 
 SANDBOX = "sandbox"
 _READY_SECONDS = 20.0
+_QUICK_SECONDS = 15.0
+_MOST_QUICK_DEATHS = 3
 _STOP_SECONDS = 90.0  #: calls in flight may take their whole timeout
 
 
@@ -37,6 +39,8 @@ class Embedded:
         self._sandbox: subprocess.Popen[bytes] | None = None
         self._worker: subprocess.Popen[bytes] | None = None
         self._run_id = ""
+        self._started_at = 0.0
+        self._quick_deaths = 0
 
     @property
     def redis_url(self) -> str:
@@ -61,7 +65,7 @@ class Embedded:
         self._redis.stop()
 
     def start_worker(self, run_id: str) -> None:
-        self._run_id = run_id
+        self._run_id, self._started_at = run_id, time.monotonic()
         command = [sys.executable, "-m", "tagmill.worker.serve", "--run", run_id]
         self._worker = self._spawn(command, self.settings)
 
@@ -70,7 +74,14 @@ class Embedded:
         if not self._redis.alive:
             self._redis.start()
         if self._worker is not None and self._worker.poll() is not None:
+            self._quick_deaths = self._quick_deaths + 1 if self._age() < _QUICK_SECONDS else 0
+            if self._quick_deaths == _MOST_QUICK_DEATHS:
+                raise RunError("the worker ends as soon as it starts; its last lines above say why")
             self.start_worker(self._run_id)
+
+    def _age(self) -> float:
+        """Seconds since the worker was started."""
+        return time.monotonic() - self._started_at
 
     def stop_worker(self) -> None:
         """Let calls in flight finish, within bounds."""

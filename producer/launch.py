@@ -23,7 +23,7 @@ from tagmill.producer.sources.opening import open_original
 from tagmill.producer.sources.s3_client import listing_client
 from tagmill.producer.sources.spec import SourceSpec
 from tagmill.producer.state_dir import announce, locked, state_dir
-from tagmill.worker.errors import ConfigError
+from tagmill.worker.errors import ConfigError, NotFoundError
 from tagmill.worker.models import Json
 from tagmill.worker.publisher import Publisher
 from tagmill.worker.rate import Rate
@@ -53,9 +53,10 @@ class Launch:
         """Return the summary when the run is completed, paused, cancelled or left."""
         if self.spec.embedded and detach:
             raise ConfigError("--detach needs a fleet: set TAGMILL_REDIS_URL and start workers")
-        if self.spec.embedded:
-            return self._embedded()
-        return self._fleet(detach=detach)
+        summary = self._embedded() if self.spec.embedded else self._fleet(detach=detach)
+        if summary["state"] == "completed" and not summary["planned"]:
+            raise NotFoundError(f"no images in {SourceSpec.from_json(self.spec.source).uri}")
+        return summary
 
     def announcement(self) -> str:
         """One line: what starts here, with what, and what it costs."""
@@ -112,7 +113,10 @@ class Launch:
         self, board: Board, redis_url: str, display: Display, interrupt: Interrupt, embedded: Embedded | None
     ) -> Json:
         publisher = Publisher(redis_url, self.settings.redis_prefix)
-        refill = Refill(self.runs.files, board, publisher, only=self.spec.run_id)
+        # A fleet has other runs: whoever leads serves them all.
+        only = self.spec.run_id if self.spec.embedded else None
+        refill = Refill(self.runs.files, board, publisher, only=only)
+        board.forget_denials(self.spec.run_id)
         display.waits = lambda: board.waits(self.spec.run_id)
         live = LiveRun(self.runs.files, self.spec.run_id, board)
         with self._planner() as planner:

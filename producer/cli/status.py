@@ -30,7 +30,17 @@ def status(
     settings = settings_from(run_store=run_store, redis_url=redis_url, state_dir=state_dir)
     files = open_files(settings.run_store, lambda: store_client(settings))
     live = LiveRun(files, run_id or newest_run(files), _board(settings))
-    print_summary(live.summary(), as_json=as_json, message=live.control().message)
+    summary = live.summary()
+    print_summary(summary, as_json=as_json, message=live.control().message)
+    if summary["state"] == "running" and live.spec.embedded and not _goes_on_here(settings, live.run_id):
+        typer.echo(f"nothing works on it here; go on with: tagmill run --resume {live.run_id}", err=True)
+
+
+def _goes_on_here(settings: Settings, run_id: str) -> bool:
+    from tagmill.producer.state_dir import running, state_dir  # noqa: PLC0415 - as above
+
+    embedded = running(state_dir(settings.state_dir))
+    return embedded is not None and embedded.run_id == run_id
 
 
 def _board(settings: Settings) -> Board | None:

@@ -203,6 +203,11 @@ class Board:
         fields = orjson.loads(value)
         return Control(**{**fields, "verb": Verb(fields["verb"])})
 
+    def forget_denials(self, run_id: str) -> None:
+        """Begin anew to count images that were answered 403: somebody may have mended the account."""
+        with translated():
+            self._redis.delete(self._keys.denied(run_id))
+
     # --- embedded start ---------------------------------------------------------------------------
 
     def drop_queue(self) -> None:

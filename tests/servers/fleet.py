@@ -1,0 +1,308 @@
+"""The program as people run it: real processes, waited for by facts, never by sleeping."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+from servers.sandbox import SandboxUnderTest
+from tagmill.sandbox.files import FileStore
+
+WAIT_SECONDS = 60.0  #: for any fact; a healthy machine needs a fraction
+POLL_SECONDS = 0.02  #: other processes give no sign of their own
+TAIL_CHARACTERS = 3000
+CLI = (sys.executable, "-m", "tagmill.producer.cli.main")
+#: Small, so that a death is noticed soon and little work is a whole chunk.
+QUICK = {
+    "TAGMILL_RATE": "1000/s",
+    "TAGMILL_CHUNK_SIZE": "20",
+    "TAGMILL_LEASE_SECONDS": "2",
+    "TAGMILL_PROCESSES": "2",
+    "TAGMILL_CONCURRENCY": "4",
+    "TAGMILL_LOG_FORMAT": "json",
+}
+#: A picture of one pixel: `P6` is the simplest format that decoders read.
+PIXEL = b"P6 1 1 255\n\x10\x80\xf0"
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+
+class Program:
+    """One process of ours; what it prints is kept in files, so that it never waits for a reader."""
+
+    def __init__(
+        self, command: Sequence[str], folder: Path, name: str, environment: dict[str, str], said: bytes
+    ) -> None:
+        self.name = name
+        self._out, self._err = folder / f"{name}.out", folder / f"{name}.err"
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,  # a signal of ours is for it alone, as Ctrl-C for pytest is for pytest
+            )
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError), self.process.stdin as stdin:
+            stdin.write(said)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def stdout(self) -> str:
+        return self._out.read_text(errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        return self._err.read_text(errors="replace")
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def json(self) -> Json:
+        """The object that `--json` printed."""
+        printed: Json = json.loads(self.stdout)
+        return printed
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self.process.send_signal(signal.SIGINT)
+
+    def terminate(self) -> None:
+        self.process.terminate()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def wait(self, within: float = WAIT_SECONDS) -> int:
+        """Return the exit code."""
+        with suppress(subprocess.TimeoutExpired):
+            return self.process.wait(within)
+        raise AssertionError(f"{self.name} does not end within {within:g} s\n{self.tail()}")
+
+    def descendants(self) -> list[psutil.Process]:
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.pid).children(recursive=True)
+        return []
+
+    def tail(self) -> str:
+        state = "running" if self.running else f"exit code {self.process.returncode}"
+        return f"--- {self.name} ({state})\n{self.stdout[-TAIL_CHARACTERS:]}{self.stderr[-TAIL_CHARACTERS:]}"
+
+
+class Deployment:
+    """One folder, one environment, and every process that a test starts in them."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.store = folder / "store"
+        own = {"TAGMILL_RUN_STORE": str(self.store), "TAGMILL_STATE_DIR": str(folder / "state")}
+        self.environment = {**QUICK, **own, **environment}
+        self.programs: list[Program] = []
+
+    # --- processes ----------------------------------------------------------------------------------------
+
+    def start(self, *arguments: str, said: bytes = b"", **settings: str) -> Program:
+        """Start `tagmill ARGUMENTS`; `settings` are environment variables of this one process."""
+        return self.start_command([*CLI, *arguments], arguments[0], said, settings)
+
+    def start_command(
+        self, command: Sequence[str], name: str, said: bytes = b"", settings: dict[str, str] | None = None
+    ) -> Program:
+        environment = {**os.environ, **self.environment, **(settings or {})}
+        program = Program(command, self.folder, f"{len(self.programs)}-{name}", environment, said)
+        self.programs.append(program)
+        return program
+
+    def call(self, *arguments: str, said: bytes = b"", **settings: str) -> Program:
+        """Run `tagmill ARGUMENTS` to its end."""
+        program = self.start(*arguments, said=said, **settings)
+        program.wait()
+        return program
+
+    def worker(self, **settings: str) -> Program:
+        return self.start("worker", **settings)
+
+    def status(self, *arguments: str, **settings: str) -> Json:
+        return self.call("status", *arguments, "--json", **settings).json
+
+    def finish(self, program: Program, code: int = 0, within: float = WAIT_SECONDS) -> Program:
+        """Wait for a program that must end with this code."""
+        with self.explained():
+            assert program.wait(within) == code
+        return program
+
+    def end(self) -> None:
+        for program in self.programs:
+            program.kill()
+
+    # --- facts --------------------------------------------------------------------------------------------
+
+    def until(self, fact: Callable[[], T], what: str, within: float = WAIT_SECONDS) -> T:
+        """Wait until `fact` is true and return it."""
+        deadline = time.monotonic() + within
+        while not (value := fact()):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {within:g} s: {what}\n{self.tails()}")
+            time.sleep(POLL_SECONDS)
+        return value
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Show what every process said when an assertion fails."""
+        try:
+            yield
+        except AssertionError as error:
+            error.add_note(self.tails())
+            raise
+
+    def tails(self) -> str:
+        return "\n".join(program.tail() for program in self.programs)
+
+    def run(self, run_id: str) -> RunFiles:
+        return RunFiles(self.store / "runs" / run_id)
+
+
+@contextmanager
+def deployed(folder: Path, **environment: str) -> Iterator[Deployment]:
+    """Yield an empty deployment whose processes are gone afterwards."""
+    deployment = Deployment(folder, environment)
+    try:
+        yield deployment
+    finally:
+        deployment.end()
+
+
+# --- what a run left behind, read by nothing of the program's own -----------------------------------------
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """A run's folder."""
+
+    folder: Path
+
+    @property
+    def first_pass(self) -> Path:
+        return self.folder / "passes" / "0000"
+
+    def parts(self) -> list[str]:
+        return _names(self.first_pass / "parts")
+
+    def plan(self) -> dict[str, bytes]:
+        """Every file of the plan, as it is on disk."""
+        names = _names(self.first_pass / "plan")
+        return {name: (self.first_pass / "plan" / name).read_bytes() for name in names}
+
+    @property
+    def planned(self) -> bool:
+        return (self.first_pass / "plan.json").exists()
+
+    @property
+    def finished(self) -> bool:
+        return (self.first_pass / "_SUCCESS").exists() and (self.folder / "summary.json").exists()
+
+    def rows(self) -> list[Json]:
+        return [json.loads(line) for line in (self.folder / "manifest.jsonl").read_text().splitlines()]
+
+    def shards(self) -> list[Json]:
+        """Rows of the compacted shards, in shard order."""
+        files = sorted((self.first_pass / "manifest").glob("*.jsonl.gz"))
+        return [json.loads(line) for file in files for line in gzip.decompress(file.read_bytes()).splitlines()]
+
+    def summary(self) -> Json:
+        found: Json = json.loads((self.folder / "summary.json").read_text())
+        return found
+
+    def controls(self) -> list[Json]:
+        return [json.loads(path.read_text()) for path in sorted((self.folder / "control").glob("*.json"))]
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*") if not path.name.startswith(".tmp-"))
+
+
+def assert_whole(run: RunFiles, ids: Iterable[str]) -> list[Json]:
+    """Every planned image exactly once and in plan order, in the view and in the shards alike; return rows."""
+    rows = run.rows()
+    assert [row["id"] for row in rows] == list(ids)
+    assert rows == run.shards()
+    assert [(row["shard"], row["index"]) for row in rows] == sorted((r["shard"], r["index"]) for r in rows)
+    summary, by_status = run.summary(), Counter(row["status"] for row in rows)
+    assert summary["state"] == "completed"
+    assert {name: summary[name] for name in by_status} == by_status
+    assert (summary["planned"], summary["remaining"]) == (len(rows), 0)
+    return rows
+
+
+def assert_all_tagged(run: RunFiles, ids: Iterable[str]) -> list[Json]:
+    rows = assert_whole(run, ids)
+    assert [row["error"] for row in rows if row["status"] != "tagged"] == []
+    return rows
+
+
+def assert_every_call_counted(run: RunFiles, calls: int) -> None:
+    """`calls` is what the service saw; those of unknown fate may or may not have arrived there."""
+    summary = run.summary()
+    assert summary["calls"] - summary["maybe_charged"] <= calls <= summary["calls"]
+
+
+# --- images -----------------------------------------------------------------------------------------------
+
+
+def stock(folder: Path, count: int) -> list[str]:
+    """Put pictures into a sandbox's data folder before it starts; return their handles."""
+    files = FileStore(str(folder))
+    return [_stored(files, number) for number in range(count)]
+
+
+def _stored(files: FileStore, number: int) -> str:
+    incoming = files.scratch()
+    Path(incoming).write_bytes(PIXEL)
+    return files.add(incoming, f"{number:05d}.ppm", "image/x-portable-pixmap").handle
+
+
+def listed(handles: Iterable[str]) -> bytes:
+    """A list for `tagmill run -`."""
+    return "\n".join(handles).encode()
+
+
+def ids_of(handles: Iterable[str]) -> list[str]:
+    return [f"filestack:{handle}" for handle in handles]
+
+
+def paid_twice(sandbox: SandboxUnderTest) -> int:
+    """Billed calls beyond the first of each image, as the service counted them."""
+    images = sandbox.stats(images=True)["images"]
+    return sum(max(image["billed"] - 1, 0) for image in images.values())
+
+
+def logged_calls(folder: Path) -> list[Json]:
+    """The call record in a sandbox's data folder; it can be read after the sandbox was killed."""
+    with suppress(FileNotFoundError):
+        return [json.loads(line) for line in (folder / "arrivals.jsonl").read_text().splitlines()]
+    return []
+
+
