@@ -40,41 +40,24 @@ class ItemError(TaggingError):
         calls: int = 0,
         maybe_charged: int = 0,
         latency_ms: int | None = None,
+        retry_after: float | None = None,
     ) -> None:
-        """`calls`: requests that left for a billable endpoint; `maybe_charged`: those of unknown fate."""
+        """`calls`: requests that left for a billable endpoint; `maybe_charged`: those of unknown fate.
+
+        `retry_after`: the server's own delay in seconds, when it gave one.
+        """
         super().__init__(message, code=code)
         self.http_status = http_status
         self.calls = calls
         self.maybe_charged = maybe_charged
         self.latency_ms = latency_ms
+        self.retry_after = retry_after
 
 
 class RetryableError(ItemError):
     """The moment's failure: the same request may succeed later."""
 
     code = "temporary"
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        retry_after: float | None = None,
-        code: str | None = None,
-        http_status: int | None = None,
-        calls: int = 0,
-        maybe_charged: int = 0,
-        latency_ms: int | None = None,
-    ) -> None:
-        """`retry_after`: the server's own delay in seconds, when it gave one."""
-        super().__init__(
-            message,
-            code=code,
-            http_status=http_status,
-            calls=calls,
-            maybe_charged=maybe_charged,
-            latency_ms=latency_ms,
-        )
-        self.retry_after = retry_after
 
 
 class ThrottledError(RetryableError):

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from tagmill.worker.errors import ConfigError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -14,7 +18,13 @@ CONNECT_SECONDS = 5.0
 READ_SECONDS = 60.0
 
 
-def s3_client(endpoint_url: str | None, *, connections: int, retries: int) -> S3Client:
+def s3_client(
+    endpoint_url: str | None,
+    *,
+    connections: int,
+    retries: int,
+    session: botocore.session.Session | None = None,
+) -> S3Client:
     """A client for `connections` threads; credentials and region come from AWS' standard chain.
 
     `retries` is 0 where the caller repeats failed requests itself: retry layers multiply.
@@ -29,7 +39,11 @@ def s3_client(endpoint_url: str | None, *, connections: int, retries: int) -> S3
     )
     if endpoint_url is not None:
         config = config.merge(_COMPATIBLE)
-    return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+    try:
+        owner = boto3.session.Session(botocore_session=session)
+        return owner.client("s3", endpoint_url=endpoint_url, config=config)
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigError(f"S3 cannot be reached as configured: {error}") from None
 
 
 #: Servers other than AWS often know neither buckets as host names nor the checksums that botocore adds
