@@ -28,7 +28,8 @@ _REDIS_SCHEMES = {"redis", "rediss", "unix"}
 
 
 def _rate(value: object) -> object:
-    return Rate.parse(value) if isinstance(value, str) else value
+    # The environment is read as JSON where a field is no plain string: `7` comes as a number.
+    return value if isinstance(value, Rate) else Rate.parse(str(value))
 
 
 def _redis_url(value: object) -> object:

@@ -60,8 +60,8 @@ class Planner:
         return summary
 
     def _resumed(self) -> _Position:
-        shards = self._plan.shards()
-        return _Position.after(self._plan.header(shards[-1])) if shards else _Position()
+        newest = self._plan.newest()
+        return _Position.after(newest) if newest else _Position()
 
     def _plan_from(self, position: _Position, stopped: Callable[[], bool]) -> PlanSummary | None:
         """Return None when stopped, or when another producer was faster and its shard counts."""
@@ -70,17 +70,19 @@ class Planner:
             if stopped():
                 return None
             position.listed += 1
+            position.cursor = item.cursor
             if item.ref is None:
                 position.skipped[item.skipped or "unknown"] += 1
                 continue
             refs.append(item.ref)
-            position.cursor = item.cursor
             if len(refs) == self._shard_size:
                 if not self._write(position, refs):
                     return None
                 refs.clear()
         if refs and not self._write(position, refs):
             return None
+        if self._plan.shards(after=position.shard - 1):
+            return None  # another producer saw more
         summary = PlanSummary(position.shard, position.planned, position.listed, dict(position.skipped))
         self._plan.finish(summary)
         return summary

@@ -62,14 +62,14 @@ def make_planner(runs: Runs, spec: RunSpec, source: Source) -> Planner:
 
 
 def _threshold(runs: Runs, spec: RunSpec, chosen: SourceSpec, source: Source) -> int:
-    """Draw the sample once; a resumed producer goes on with the same one."""
+    """Draw the sample once; a resumed or a second producer goes on with the same one."""
     try:
         return int(orjson.loads(runs.read_input(spec.run_id, SAMPLE_FILE))["threshold"])
     except FileNotFoundError:
         assert chosen.sample is not None and chosen.seed is not None  # noqa: S101, PT018 - a sample has both
         threshold = sample_threshold(source.list({}), chosen.sample, chosen.seed)
         runs.keep_input(spec.run_id, SAMPLE_FILE, orjson.dumps({"threshold": threshold, "seed": chosen.seed}))
-        return threshold
+        return _threshold(runs, spec, chosen, source)  # of whoever came first
 
 
 class PlannerThread:

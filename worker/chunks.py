@@ -79,6 +79,14 @@ class ChunkRunner:
         lease = await self._leases.take(chunk)
         if lease is None:
             return "held"
+        try:
+            return await self._run(chunk, lease)
+        except RunStoreUnavailableError as error:
+            log.warning("run_store_unavailable", chunk=chunk.id, error=str(error))
+            await lease.park(STORE_PAUSE_SECONDS)
+            return "parked"
+
+    async def _run(self, chunk: Chunk, lease: Lease) -> str:
         if await asyncio.to_thread(self.parts.committed, chunk):
             await lease.commit(await self._counts_of_part(chunk))
             return "committed"
@@ -146,28 +154,19 @@ class Work:
     async def _commit(self) -> str:
         """First the undo values, then the part: whoever sees the part finds both."""
         rows = [self._rows[index] for index in sorted(self._rows)]
-        previous = await self._previous_values()
-        try:
-            if previous:
-                await asyncio.to_thread(self._runner.parts.keep_undo, self._chunk, previous)
-            first = await asyncio.to_thread(self._runner.parts.commit, self._chunk, rows)
-        except RunStoreUnavailableError as error:
-            log.warning("part_not_committed", chunk=self._chunk.id, error=str(error))
-            await self._lease.park(STORE_PAUSE_SECONDS)
-            return "parked"
-        if not first:
+        previous = self._previous_values()
+        if previous:
+            await asyncio.to_thread(self._runner.parts.keep_undo, self._chunk, previous)
+        if not await asyncio.to_thread(self._runner.parts.commit, self._chunk, rows):
             await self._count_unconfirmed()
         await self._lease.commit(orjson.dumps(self._counts.to_json()))
         return "committed"
 
-    async def _previous_values(self) -> list[Json]:
-        """What stood at our keys before this run, by image and sink; the first value read counts."""
-        kept = await self._journal.undo_values() if self._runner.equipment.write_back else {}
-        for index, by_sink in self._pipeline.result.previous.items():
-            kept[index] = {**by_sink, **kept.get(index, {})}
+    def _previous_values(self) -> list[Json]:
+        """What stood at our keys before this run, by image and sink."""
         return [
-            {"id": self._rows[index]["id"], "index": self._rows[index]["index"], "previous": kept[index]}
-            for index in sorted(kept)
+            {"id": self._rows[index]["id"], "index": self._rows[index]["index"], "previous": previous}
+            for index, previous in sorted(self._pipeline.result.previous.items())
         ]
 
     async def _count_unconfirmed(self) -> None:
@@ -209,8 +208,12 @@ class Work:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(PULSE_SECONDS)
-            with contextlib.suppress(RedisUnavailableError, RunStoreUnavailableError):
+            try:
                 await self._look()
+            except (RedisUnavailableError, RunStoreUnavailableError):
+                continue
+            except Exception:
+                log.exception("pulse_failed")
 
     async def _look(self) -> None:
         """Keep the lease, show progress, and stop when it is time."""

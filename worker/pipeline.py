@@ -15,6 +15,7 @@ import structlog
 
 from tagmill.worker import retry
 from tagmill.worker.agenda import Agenda
+from tagmill.worker.engines.base import Locator
 from tagmill.worker.errors import (
     AccessDeniedError,
     CredentialsError,
@@ -25,14 +26,14 @@ from tagmill.worker.errors import (
     RunError,
     ThrottledError,
 )
-from tagmill.worker.models import Failure, ImageRef, Outcome, Status, Write
+from tagmill.worker.models import Answer, Failure, ImageRef, Outcome, Status, Write, WriteStatus
 from tagmill.worker.retry import RetryBudget
 from tagmill.worker.sinks.base import Tagging
 from tagmill.worker.state.breaker import Breaker
 from tagmill.worker.state.denials import Denials
 from tagmill.worker.state.journal import Journal
 from tagmill.worker.state.limiter import Limiter, PermitFarAway
-from tagmill.worker.tagger import Tagger
+from tagmill.worker.tagger import KeepUpload, Tagger
 from tagmill.worker.transfer import NOT_AN_IMAGE
 from tagmill.worker.writeback import WriteBack
 
@@ -108,6 +109,7 @@ class Pipeline:
         self._waits: set[asyncio.Timeout] = set()
         self._held: list[tuple[Item, AccessDeniedError]] = []
         self._stopped = False
+        self._quiet_until = float("-inf")  # by `clock`: what throttling asked for
         self._confirmed = (0, 0)
         self._paid = (0, 0)
         self.refs: Sequence[ImageRef] = ()
@@ -120,20 +122,24 @@ class Pipeline:
         self.refs = refs
         entries = await self._persist(self._journal.load)
         suspects = set(await self._persist(self._journal.bury))
-        todo = []
-        for index, ref in enumerate(refs):
-            entry = entries.get(index)
-            todo.append(Item(index, ref, attempts=entry.attempts if entry else 0))
-        await self._work([item for item in todo if item.index in suspects], lanes=1)
-        await self._work([item for item in todo if item.index not in suspects], lanes=self._kit.lanes)
-        if not self._stopped:
+        if entries and self._kit.write_back:
+            self.result.previous = await self._persist(self._journal.undo_values)
+        todo = [self._item(index, ref) for index, ref in enumerate(refs)]
+        try:
+            await self._work([item for item in todo if item.index in suspects], lanes=1)
+            await self._work([item for item in todo if item.index not in suspects], lanes=self._kit.lanes)
             await self._settle_held()
+        except BaseException:
+            await self._abandon()
+            raise
         return self.result
 
     def stop(self, park_seconds: float = 0.0) -> None:
         """Take no new image; calls in flight finish, lanes that wait put their image back."""
-        self._stopped = True
         self.result.park_seconds = max(self.result.park_seconds, park_seconds)
+        if self._stopped:
+            return  # a lane that is already being woken bears no second call
+        self._stopped = True
         self._agenda.close()
         for wait in self._waits:
             wait.reschedule(asyncio.get_running_loop().time())
@@ -146,6 +152,15 @@ class Pipeline:
     def unconfirmed(self) -> tuple[int, int]:
         """Calls since `confirm`, and those of unknown fate among them."""
         return self._paid[0] - self._confirmed[0], self._paid[1] - self._confirmed[1]
+
+    def _item(self, index: int, ref: ImageRef) -> Item:
+        attempts = self._journal[index].attempts
+        return Item(index, ref, attempts=attempts, failed_before=attempts > 0)
+
+    async def _abandon(self) -> None:
+        """Calls were cut short, but nobody died of them: leave no intent that says so."""
+        with contextlib.suppress(RedisUnavailableError):
+            await self._journal.abandon()
 
     async def _work(self, items: Iterable[Item], lanes: int) -> None:
         if self._stopped:
@@ -170,21 +185,25 @@ class Pipeline:
     async def _attempt(self, item: Item) -> float | None:
         """Return None when the image is done with, else in how many seconds to try again."""
         try:
-            await self._finish(item, await self._outcome(item))
+            return await self._settle(item)
         except NotNowError as later:
             return later.wait_seconds
         except PermitFarAway as permit:
             self.stop(permit.wait_seconds)
-            return 0.0
+        except RunError as error:
+            self._halt(error)
+        return 0.0
+
+    async def _settle(self, item: Item) -> float | None:
+        try:
+            await self._finish(item, await self._outcome(item))
         except ItemError as error:
             return await self._failed(item, error)
-        except RunError as error:
-            await self._stop_by(item, error)
-            return 0.0
+        except (NotNowError, PermitFarAway, RunError):
+            raise
         except Exception as error:
             log.exception("image_failed_unexpectedly", image=item.ref.id)
-            failure = Failure(type(error).__name__, "internal", "unexpected error; see the worker's log")
-            await self._finish(item, Outcome(Status.FAILED, error=failure))
+            await self._failed_unexpectedly(item, error)
         return None
 
     async def _outcome(self, item: Item) -> Outcome:
@@ -199,15 +218,11 @@ class Pipeline:
     async def _call(self, item: Item, upload: str | None) -> Outcome:
         """Pay for one answer and journal it before anything else happens to it."""
         kit, index = self._kit, item.index
-
-        async def keep_upload(handle: str | None) -> None:
-            await self._persist(lambda: self._journal.note_upload(index, handle))
-
-        locator = await kit.tagger.locate(item.ref, upload, keep_upload)
-        await self._permit(item)
+        await self._admitted(item)
+        locator = await kit.tagger.locate(item.ref, upload, self._keep_upload(index))
+        await self._while_running(lambda: kit.limiter.acquire(MAX_WAIT_SECONDS))
         await self._persist(lambda: self._journal.intent(index))
-        answer = await kit.tagger.ask(locator)
-        self._note_paid(answer.calls, 0)
+        answer = await self._ask(item, locator)
         outcome = Outcome(
             Status.TAGGED,
             answer=answer,
@@ -220,27 +235,47 @@ class Pipeline:
             lambda: self._journal.settle(index, outcome.to_json(), calls=answer.calls, attempts=1)
         )
         await self._persist(kit.breaker.succeeded)
-        await kit.tagger.clean_up(self._journal[index].upload, keep_upload)
         return outcome
 
-    async def _permit(self, item: Item) -> None:
-        """Wait for the breaker and for the limiter; a retry also needs a share of the retry budget."""
+    async def _ask(self, item: Item, locator: Locator) -> Answer:
+        try:
+            answer = await self._kit.tagger.ask(locator)
+        except RunError as error:  # an answer, too: its image is no suspect
+            self._halt(error)
+            self._note_paid(1, 0)
+            await self._persist(lambda: self._journal.retry(item.index, calls=1))
+            raise
+        self._note_paid(answer.calls, 0)
+        return answer
+
+    async def _admitted(self, item: Item) -> None:
+        """Wait while the account is not to be called; a retry also needs a share of the retry budget.
+
+        This comes before an upload, which is no paid call but loads the same service.
+        """
         if not item.failed_before:
             self._kit.retry_budget.first_attempt()
         elif (wait := self._kit.retry_budget.take(self._clock())) > 0:
             raise NotNowError(wait)
-        while (wait := await self._while_running(self._kit.breaker.admit)) > 0:
+        while (wait := await self._closed_for()) > 0:
             if wait > MAX_WAIT_SECONDS:
                 raise PermitFarAway(wait)
             await self._while_running(lambda: self._sleep(wait))
-        await self._while_running(lambda: self._kit.limiter.acquire(MAX_WAIT_SECONDS))
+
+    async def _closed_for(self) -> float:
+        """Return the seconds for which throttling or the breaker forbids calls."""
+        if (quiet := self._quiet_until - self._clock()) > 0:
+            return quiet
+        return await self._while_running(self._kit.breaker.admit)
 
     async def _finish(self, item: Item, outcome: Outcome) -> None:
-        """Write tags back, journal, hand over the outcome with all that the image has cost."""
+        """Write tags back, journal, discard an upload, hand over the outcome with all that it has cost."""
         if outcome.answer is not None and self._kit.write_back and not outcome.writes:
             outcome = replace(outcome, writes=await self._write_back(item, outcome))
         if outcome.to_json() != self._journal[item.index].result:
             await self._persist(lambda: self._journal.settle(item.index, outcome.to_json()))
+        upload = self._journal[item.index].upload
+        await self._kit.tagger.clean_up(upload, self._keep_upload(item.index))
         entry = self._journal[item.index]
         outcome = replace(
             outcome, attempts=entry.attempts, calls=entry.calls, maybe_charged=entry.maybe_charged
@@ -248,12 +283,17 @@ class Pipeline:
         self.result.outcomes[item.index] = outcome
         self._settled(item.index, outcome)
 
+    def _keep_upload(self, index: int) -> KeepUpload:
+        return lambda handle: self._persist(lambda: self._journal.note_upload(index, handle))
+
     async def _write_back(self, item: Item, outcome: Outcome) -> dict[str, Write]:
         async def keep(sink: str, previous: Mapping[str, Any]) -> None:
             self.result.previous.setdefault(item.index, {}).setdefault(sink, previous)
             await self._persist(lambda: self._journal.keep_undo(item.index, sink, previous))
 
-        return await self._kit.write_back.write(item.ref, self._tagging(outcome), keep)
+        ours = frozenset(self.result.previous.get(item.index, ()))
+        writes = await self._kit.write_back.write(item.ref, self._tagging(outcome), keep)
+        return {name: _ours(write) if name in ours else write for name, write in writes.items()}
 
     def _tagging(self, outcome: Outcome) -> Tagging:
         assert outcome.answer is not None and outcome.tagged_at is not None  # noqa: S101, PT018 - only answers are written
@@ -285,6 +325,8 @@ class Pipeline:
         self.result.throttled += 1
         await self._count(item, error, attempts=0)
         await self._persist(lambda: self._kit.limiter.throttled(error.retry_after))
+        now = await self._persist(self._kit.limiter.snapshot)
+        self._quiet_until = max(self._quiet_until, self._clock() + now.blocked_seconds)
         return 0.0
 
     async def _failed_for_now(self, item: Item, error: RetryableError) -> float | None:
@@ -313,8 +355,19 @@ class Pipeline:
             self._halt(CredentialsError(f"refused for {distinct} images: {error}"))
 
     async def _settle_held(self) -> None:
-        for item, error in self._held:
-            await self._finish(item, _failure(error))
+        """The account is not refused, so these images are."""
+        try:
+            while self._held and not self._stopped:
+                item, error = self._held.pop()
+                await self._finish(item, _failure(error))
+        except RunError as error:
+            self._halt(error)
+
+    async def _failed_unexpectedly(self, item: Item, error: Exception) -> None:
+        if self._journal[item.index].in_flight:  # whether the call had left is not known
+            await self._count(item, ItemError("", calls=1, maybe_charged=1), attempts=1)
+        failure = Failure(type(error).__name__, "internal", "unexpected error; see the worker's log")
+        await self._finish(item, Outcome(Status.FAILED, error=failure))
 
     async def _give_up(self, item: Item, error: ItemError) -> None:
         await self._count(item, error, attempts=1)
@@ -331,15 +384,8 @@ class Pipeline:
             )
         )
 
-    async def _stop_by(self, item: Item, error: RunError) -> None:
-        """The account's answer to one call ends the chunk; that call came back, so it is no suspect."""
-        self._halt(error)
-        if self._journal[item.index].in_flight:
-            self._note_paid(1, 0)
-            with contextlib.suppress(RedisUnavailableError):
-                await self._journal.retry(item.index, calls=1)
-
     def _halt(self, error: RunError) -> None:
+        """The account's or the run's failure ends the chunk."""
         self.result.stopped_by = self.result.stopped_by or error
         self.stop()
 
@@ -369,6 +415,11 @@ class Pipeline:
                     raise
             await self._sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+def _ours(write: Write) -> Write:
+    """Call a write by its name that this run made before its worker died."""
+    return replace(write, status=WriteStatus.WRITTEN) if write.status is WriteStatus.UNCHANGED else write
 
 
 def _failure(error: ItemError) -> Outcome:

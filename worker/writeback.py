@@ -7,19 +7,23 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from tagmill.worker import retry
-from tagmill.worker.errors import ItemError, SinkConflictError
+from tagmill.worker.errors import ItemError, RunError, SinkConflictError
 from tagmill.worker.models import ImageRef, Write, WriteStatus
 from tagmill.worker.sinks.base import Sink, Tagging
 
 KeepPrevious = Callable[[str, Mapping[str, Any]], Awaitable[None]]  #: (sink, our keys' former values)
 Sleep = Callable[[float], Awaitable[None]]
 
+log = structlog.get_logger()
+
 
 class WriteBack:
     def __init__(self, sinks: Sequence[Sink], sleep: Sleep = asyncio.sleep) -> None:
         self._sinks, self._sleep = sinks, sleep
-        self._random = random.Random()  # noqa: S311 - jitter  # noqa: S311 - jitter
+        self._random = random.Random()  # noqa: S311 - jitter
 
     def __bool__(self) -> bool:
         return bool(self._sinks)
@@ -44,6 +48,11 @@ class WriteBack:
                 await self._sleep(delay)
             except ItemError as error:
                 return _failed(error)
+            except RunError:
+                raise
+            except Exception:
+                log.exception("write_failed_unexpectedly", image=ref.id, sink=sink.name)
+                return Write(WriteStatus.FAILED, reason="internal: unexpected error; see the worker's log")
 
 
 def _failed(error: ItemError) -> Write:

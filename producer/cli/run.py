@@ -98,8 +98,9 @@ def run(  # noqa: PLR0913 - an option each
         field=field,
     )
     if resume is not None:
-        if source is not None or selection != SourceOptions():
-            raise ConfigError("--resume goes on with what was planned: name no SOURCE and no selection")
+        said = [rate, run_id, engine, write_back, transfer, keep_uploads, chunk_size, shared_path or None]
+        if source is not None or selection != SourceOptions() or said != [None] * len(said):
+            raise ConfigError("--resume goes on with what was planned: name no SOURCE, change nothing")
         launch = reopen_run(settings, resume)
     elif source is None:
         raise ConfigError("name a SOURCE: s3://bucket/prefix, a folder, or a list of handles")

@@ -40,6 +40,9 @@ class Entry:
         return self.alone_deaths >= DEADLY_DEATHS
 
 
+_NOT_BEGUN = Entry()
+
+
 @dataclass(frozen=True, slots=True)
 class _Field:
     name: str
@@ -57,7 +60,7 @@ class Journal:
 
     def __getitem__(self, index: int) -> Entry:
         """Return an empty entry for an image not begun."""
-        return self._entries.get(index, Entry())
+        return self._entries.get(index, _NOT_BEGUN)
 
     async def load(self) -> dict[int, Entry]:
         """Read what earlier workers left; call it once, before all others."""
@@ -123,9 +126,14 @@ class Journal:
         return [index for index, entry in self._entries.items() if entry.in_flight]
 
     async def _store(self, entries: Mapping[int, Entry]) -> None:
-        self._entries.update(entries)
-        if entries:
-            await self._fields.put(*(_Field(str(i), orjson.dumps(entry)) for i, entry in entries.items()))
+        before = {index: self[index] for index in entries}
+        self._entries.update(entries)  # at once: a caller that is cancelled has written all the same
+        try:
+            if entries:
+                await self._fields.put(*(_Field(str(i), orjson.dumps(entry)) for i, entry in entries.items()))
+        except Exception:
+            self._entries.update(before)  # a caller who tries again must not count twice
+            raise
 
     async def _write(self, fields: Sequence[_Field]) -> None:
         entries: dict[Any, Any] = {field.name: field.value for field in fields if not field.first_wins}

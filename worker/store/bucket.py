@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError
+from s3transfer.exceptions import RetriesExceededError
 
 from tagmill.worker.errors import RunStoreUnavailableError
 
@@ -28,7 +29,10 @@ class Bucket:
         self.location = f"s3://{bucket}/{self._prefix}".rstrip("/")
 
     def create(self, name: str, data: bytes) -> bool:
-        """Retry 409, which S3 answers while another conditional write to the same key is under way."""
+        """Retry 409, which S3 answers while another conditional write to the same key is under way.
+
+        A request that was repeated for want of an answer may have met its own first try.
+        """
         for _ in range(_CONFLICT_TRIES):
             try:
                 with self._translated(name, tolerated=_EXISTS | _CONFLICT):
@@ -38,7 +42,7 @@ class Bucket:
                     return True
             except ClientError as error:
                 if _code(error) in _EXISTS:
-                    return False
+                    return _repeated(error) and self.read(name) == data
         raise RunStoreUnavailableError(f"run store {self.location}: {name}: conflicting writes do not end")
 
     def replace(self, name: str, data: Iterable[bytes]) -> None:
@@ -106,10 +110,14 @@ class Bucket:
             raise RunStoreUnavailableError(
                 f"run store {self.location}: {name}: S3 says {_code(error)}"
             ) from None
-        except BotoCoreError as error:
+        except (BotoCoreError, RetriesExceededError, OSError) as error:  # OSError: no room for the spool
             raise RunStoreUnavailableError(
                 f"run store {self.location}: {name}: {type(error).__name__}"
             ) from None
+
+
+def _repeated(error: ClientError) -> bool:
+    return bool(error.response["ResponseMetadata"].get("RetryAttempts", 0))
 
 
 def _code(error: ClientError) -> str:

@@ -15,7 +15,8 @@ from tagmill.worker.errors import RunStoreUnavailableError
 
 #: What `link` answers where hard links are not to be had (FAT, some network and FUSE file systems).
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
-_TEMPORARY = ".tmp-"
+_HIDDEN = "."  #: our own scratch files, and what file systems and desktops leave (.nfs…, .DS_Store)
+_TEMPORARY = f"{_HIDDEN}tmp-"
 
 
 class Folder:
@@ -46,7 +47,8 @@ class Folder:
             return (self._root / name).open("rb")
 
     def exists(self, name: str) -> bool:
-        return (self._root / name).exists()
+        with self._translated(name):
+            return (self._root / name).exists()
 
     def names(self, prefix: str, after: str = "") -> Iterator[str]:
         with self._translated(prefix):
@@ -66,14 +68,14 @@ class Folder:
                 yield from (
                     entry.name
                     for entry in entries
-                    if entry.is_dir() == folders and not entry.name.startswith(_TEMPORARY)
+                    if entry.is_dir() == folders and not entry.name.startswith(_HIDDEN)
                 )
         except FileNotFoundError:
             return
 
     @contextlib.contextmanager
     def _temporary(self, path: Path, data: Iterable[bytes]) -> Iterator[Path]:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
         try:
             with temporary.open("xb") as file:
@@ -100,7 +102,8 @@ def _publish(temporary: Path, path: Path) -> bool:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        return False
+        # NFS repeats a request whose reply was lost and then finds our own link: open(2), O_EXCL.
+        return temporary.stat().st_nlink > 1
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
@@ -118,6 +121,14 @@ def _publish_without_links(temporary: Path, path: Path) -> bool:
         temporary.rename(path)
         _sync_folder(path.parent)
         return True
+
+
+def _make_folder(folder: Path) -> None:
+    """With parents, each as durable as the files in it."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -50,8 +50,8 @@ class Manifest:
         if not self._files.create(self._name(shard, _ROWS), data):
             data = self._files.read(self._name(shard, _ROWS))  # another zlib may have packed the same rows
         entry = ShardEntry(shard, len(lines), hashlib.sha256(data).hexdigest(), counts)
-        self._files.create(self._name(shard, _COUNTS), orjson.dumps(entry.to_json()))
-        return entry
+        first = self._files.create(self._name(shard, _COUNTS), orjson.dumps(entry.to_json()))
+        return entry if first else self.entry(shard)
 
     def compacted(self) -> list[int]:
         """Numbers of the compacted shards, ascending."""

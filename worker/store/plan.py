@@ -25,7 +25,7 @@ class ShardHeader:
     count: int
     first: int  #: images planned before this shard
     chunk_size: int
-    cursor: Json  #: where the source continues after the last image of this shard
+    cursor: Json  #: where the source continues after what was listed so far
     listed: int  #: things the source came upon so far
     skipped: dict[str, int] = field(default_factory=dict)  #: so far, by reason
 
@@ -52,6 +52,7 @@ class Plan:
         self.run_id, self.pass_no = run_id, pass_no
         self._folder = pass_folder(run_id, pass_no)
         self._lines = functools.lru_cache(maxsize=2)(self._read_lines)
+        self._newest = -1  #: shard that was the last when somebody asked
 
     def write(self, header: ShardHeader, refs: Sequence[ImageRef]) -> bool:
         """Return False when another producer wrote this shard first: then its content counts."""
@@ -82,15 +83,17 @@ class Plan:
         return PlanSummary(**value)
 
     def planned(self) -> int:
-        """Images planned so far."""
+        """Images planned so far; asked again, it looks at what is new only."""
         summary = self.summary()
         if summary is not None:
             return summary.images
-        shards = self.shards()
-        if not shards:
-            return 0
-        last = self.header(shards[-1])
-        return last.first + last.count
+        newest = self.newest()
+        return newest.first + newest.count if newest else 0
+
+    def newest(self) -> ShardHeader | None:
+        """Return the header of the last shard planned so far."""
+        self._newest = max(self.shards(after=self._newest), default=self._newest)
+        return self.header(self._newest) if self._newest >= 0 else None
 
     def _name(self, shard: int) -> str:
         return f"{self._folder}/plan/{shard_name(shard)}{_SUFFIX}"

@@ -18,6 +18,7 @@ from tagmill.worker.store.layout import RUNS, run_folder
 
 FORMAT = 1  #: version of everything below `runs/<run_id>`
 _RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{2,63}")
+NAMED_RUNS = 5  #: in the answer to an unknown run id
 _NUMBER_WIDTH = 6
 _BLOCK_BYTES = 1 << 20
 
@@ -80,18 +81,20 @@ class Runs:
     def read(self, run_id: str) -> RunSpec:
         """Raise `NotFoundError`; `ConfigError` for a run that a newer Tagmill wrote."""
         if _RUN_ID.fullmatch(run_id) is None:
-            raise NotFoundError(f"no run {run_id!r}: `tagmill status` lists the runs there are")
+            raise NotFoundError(f"no run {run_id!r} in {self.files.location}{self._some_ids()}")
         try:
             value: dict[str, Any] = orjson.loads(self.files.read(f"{run_folder(run_id)}/run.json"))
         except FileNotFoundError:
-            raise NotFoundError(
-                f"no run {run_id} in {self.files.location}: `tagmill status` lists the runs there are"
-            ) from None
+            raise NotFoundError(f"no run {run_id} in {self.files.location}{self._some_ids()}") from None
         if value.get("format", 0) > FORMAT:
             raise ConfigError(
                 f"run {run_id} was written by a newer Tagmill (format {value['format']}); upgrade"
             )
         return RunSpec(**{**value, "write_back": tuple(value["write_back"])})
+
+    def _some_ids(self) -> str:
+        ids = list(self.ids())[-NAMED_RUNS:]
+        return f": there are {', '.join(ids)}" if ids else ", which holds no runs"
 
     def ids(self) -> Iterator[str]:
         """Run ids in name order."""
