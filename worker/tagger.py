@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -11,6 +12,7 @@ from tagmill.worker.errors import ItemError
 from tagmill.worker.models import Answer, ImageRef
 from tagmill.worker.transfer import Content, Transfers
 
+IMAGES_IN_MEMORY = 8  #: at a time in a process: there are more lanes than memory for photographs
 KeepUpload = Callable[[str | None], Awaitable[None]]  #: remembers an upload, or that it is discarded
 
 log = structlog.get_logger()
@@ -22,15 +24,17 @@ class Tagger:
     def __init__(self, engine: Engine, transfers: Transfers, *, keep_uploads: bool) -> None:
         self.engine = engine
         self._transfers, self._keep_uploads = transfers, keep_uploads
+        self._in_memory = asyncio.Semaphore(IMAGES_IN_MEMORY)
 
     async def locate(self, ref: ImageRef, upload: str | None, keep: KeepUpload) -> Locator:
         """Return where the engine finds the image, uploaded if need be; `upload` is an earlier one."""
         if upload is not None:
             return Locator(Transfer.UPLOAD, upload, fresh=ref.fresh)
-        located = await self._transfers.locate(ref)
-        if not isinstance(located, Content):
-            return located
-        handle = await self.engine.upload(located.data, located.content_type, located.filename)
+        async with self._in_memory:
+            located = await self._transfers.locate(ref)
+            if not isinstance(located, Content):
+                return located
+            handle = await self.engine.upload(located.data, located.content_type, located.filename)
         await keep(handle)
         return Locator(Transfer.UPLOAD, handle, fresh=ref.fresh)
 
