@@ -27,9 +27,11 @@ class Tree:
         return sum(self._each(lambda process: process.memory_info().rss)) / MB
 
     def _each(self, figure: Callable[[psutil.Process], float]) -> Iterator[float]:
-        for process in [self._root, *self._root.children(recursive=True)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                yield figure(process)
+        """Nothing for a process that has just ended."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in [self._root, *self._root.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    yield figure(process)
 
 
 @contextlib.contextmanager

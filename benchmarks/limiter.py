@@ -1,6 +1,6 @@
 """How much of the allowed rate processes use together, and the worst second that the server sees.
 
-Run it: `python benchmarks/limiter.py [SECONDS]`. Calls are lines to a server that logs when each arrives.
+Without Celery and HTTP: calls are lines to a server that logs when each arrives.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
-import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -18,10 +16,9 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
 from servers.redis import free_port, running_redis
 
+from benchmarks.tables import Table
 from tagmill.worker.rate import Rate
 from tagmill.worker.state.connection import connect
 from tagmill.worker.state.keys import Keys
@@ -31,7 +28,15 @@ CALL_SECONDS = 0.05  #: until the server answers
 LANES = 64  #: in each process
 SETTLE_SECONDS = 1.0  #: not measured: processes start one after another
 
+STEADY_SECONDS = 4.0
+RATES, PROCESSES = (20, 100, 400), (1, 2, 4)
+
 _processes = multiprocessing.get_context("spawn")
+
+
+def tables() -> Iterator[Table]:
+    rows = [measure(processes, rate, STEADY_SECONDS) for rate in RATES for processes in PROCESSES]
+    yield Table(f"The limiter alone, {STEADY_SECONDS:g} s of each", rows)
 
 
 def measure(processes: int, rate: float, seconds: float) -> dict[str, Any]:
@@ -50,17 +55,18 @@ def measure(processes: int, rate: float, seconds: float) -> dict[str, Any]:
             for worker in workers:
                 worker.join()
         arrivals = [float(line) for line in Path(log).read_text().split()]
-    return {"processes": processes, "rate": rate, **_judge(arrivals, rate, until - seconds, until)}
+    return {"processes": processes, "rate": rate, **judge(arrivals, rate, until - seconds, until)}
 
 
-def _judge(arrivals: Sequence[float], rate: float, start: float, end: float) -> dict[str, Any]:
+def judge(arrivals: Sequence[float], rate: float, start: float, end: float) -> dict[str, Any]:
+    """Share of the calls that the rate allows from `start` to `end`; the worst second of all."""
     measured = [at for at in arrivals if start <= at < end]
     worst = _worst_second(sorted(arrivals))
     return {
         "calls": len(measured),
         "share": round(len(measured) / ((end - start) * rate), 4),
-        "worst_second": worst,
-        "worst_ratio": round(worst / rate, 3),
+        "worst second": worst,
+        "worst / rate": round(worst / rate, 3),
         "within": worst <= 1.2 * rate + 1,
     }
 
@@ -135,15 +141,3 @@ async def _connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWri
             return await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             await asyncio.sleep(0.05)  # the server is starting
-
-
-def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
-    results = [measure(processes, rate, seconds) for processes in (1, 2, 4) for rate in (20, 100, 400)]
-    for result in results:
-        print(result)
-    print("median share of the rate:", statistics.median(result["share"] for result in results))
-
-
-if __name__ == "__main__":
-    main()

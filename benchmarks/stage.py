@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 from servers.redis import RedisUnderTest, running_redis
 from servers.sandbox import SandboxUnderTest, running_sandbox
 
-from benchmarks.consumption import MB
+from benchmarks.consumption import Tree, peaks
+from benchmarks.handles import made_up_handles
 
+RUN_ID = "benchmark"
 WAIT_SECONDS = 300.0
-STOP_SECONDS = 30.0
 LOOK_SECONDS = 0.02
 
 
@@ -30,7 +33,7 @@ class Stage:
     folder: Path
 
     def environment(self, **settings: Any) -> dict[str, str]:
-        """For a process that works here; settings in lower case, without the prefix."""
+        """For a process that works here: nobody's settings but these, in lower case, without the prefix."""
         own = {
             **self.sandbox.environment,
             "TAGMILL_REDIS_URL": self.redis.url,
@@ -38,46 +41,49 @@ class Stage:
             "TAGMILL_LOG_LEVEL": "warning",
             **{f"TAGMILL_{name.upper()}": str(value) for name, value in settings.items()},
         }
-        return bare_environment() | own
+        return without_settings() | own
 
     def redis_bytes(self) -> float:
         with self.redis.sync_client() as client:
-            return float(client.info("memory")["used_memory"])  # type: ignore[index] # redis-py types it as maybe awaitable
+            memory: Any = client.info("memory")
+            return float(memory["used_memory"])
 
-    def plan(self, images: int, **settings: Any) -> Planned:
+    def plan_handles(self, images: int, **settings: Any) -> Spent:
         """Plan a run over made-up handles and leave it to the fleet."""
         listed = self.folder / "handles.txt"
         listed.write_text("".join(f"{handle}\n" for handle in made_up_handles(images)))
-        command = [*program("tagmill.producer.cli.main"), "run", str(listed), "--run-id", RUN_ID, "--detach"]
-        started = time.monotonic()
-        process = subprocess.Popen(
-            command, env=self.environment(**settings), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise RuntimeError(f"planning ended with exit code {process.returncode}")
-        return Planned(time.monotonic() - started, usage.ru_maxrss * 1024 / MB)
+        return self.plan(listed, **settings)
 
-    def worker(self, processes: int, lanes: int, **settings: Any) -> contextlib.AbstractContextManager[int]:
+    def plan(self, source: Path, **settings: Any) -> Spent:
+        command = [*program("tagmill.producer.cli.main"), "run", str(source), "--run-id", RUN_ID]
+        return spent_by([*command, "--detach", "--shared-path"], self.environment(**settings))
+
+    def worker(self, **settings: Any) -> contextlib.AbstractContextManager[int]:
         """Return the pid of a worker of the fleet."""
-        environment = self.environment(processes=processes, concurrency=lanes, **settings)
-        return running(program("tagmill.worker.serve"), environment)
+        return running(program("tagmill.worker.serve"), self.environment(**settings))
 
-    def await_first_call(self) -> None:
-        await_(lambda: bool(self.sandbox.stats()["calls"]))
+    def await_calls(self, count: int) -> None:
+        await_(lambda: self.sandbox.stats()["calls"] >= count)
 
     def await_manifest(self) -> None:
         await_((self.folder / "runs/runs" / RUN_ID / "summary.json").exists)
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class Spent:
     seconds: float
     peak_mb: float
 
 
-RUN_ID = "benchmark"
+def spent_by(command: Sequence[str], environment: dict[str, str]) -> Spent:
+    """Run a command to its end."""
+    started = time.monotonic()
+    process = subprocess.Popen(command, env=environment, stdout=DEVNULL, stderr=DEVNULL)
+    with peaks({"mb": Tree(process.pid).resident_mb}) as peak:
+        process.wait()
+    if process.returncode:
+        raise RuntimeError(f"{command[2]} ended with exit code {process.returncode}")
+    return Spent(time.monotonic() - started, peak["mb"])
 
 
 @contextlib.contextmanager
@@ -93,18 +99,15 @@ def stage(**sandbox: Any) -> Iterator[Stage]:
 
 @contextlib.contextmanager
 def running(command: Sequence[str], environment: dict[str, str]) -> Iterator[int]:
-    """Yield the pid; the process and its children are gone afterwards."""
+    """Yield the pid; the process and its children are killed afterwards: nobody needs what they leave."""
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command, env=environment, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
     )
     try:
         yield process.pid
     finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, 9)
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -112,16 +115,12 @@ def program(module: str) -> list[str]:
     return [sys.executable, "-m", module]
 
 
-def bare_environment() -> dict[str, str]:
-    """The one at hand without anybody's settings."""
+def without_settings() -> dict[str, str]:
+    """Return the environment at hand, less what an operator set."""
     return {name: value for name, value in os.environ.items() if not name.startswith("TAGMILL_")}
 
 
-def made_up_handles(count: int) -> Iterator[str]:
-    return (f"benchmark{number:011d}" for number in range(count))
-
-
-def await_(come: Any) -> None:
+def await_(come: Callable[[], bool]) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while not come():
         if time.monotonic() > deadline:

@@ -29,7 +29,9 @@ class Table:
         head = list(self.rows[0])
         lines = [head, *([_text(row[name]) for name in head] for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        body = ["  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in lines]
+        body = [
+            "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in lines
+        ]
         return "\n".join([self.title, *body, *self.notes, ""])
 
 
@@ -48,7 +50,12 @@ def machine() -> dict[str, Any]:
 def keep(subject: str, facts: Mapping[str, Any], tables: Sequence[Table]) -> None:
     """Write `results/<subject>.json`; an earlier one is replaced."""
     RESULTS.mkdir(exist_ok=True)
-    found = {"subject": subject, "at": int(time.time()), "machine": facts, "tables": [asdict(t) for t in tables]}
+    found = {
+        "subject": subject,
+        "at": int(time.time()),
+        "machine": facts,
+        "tables": [asdict(t) for t in tables],
+    }
     (RESULTS / f"{subject}.json").write_text(json.dumps(found, indent=2) + "\n")
 
 

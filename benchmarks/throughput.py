@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from benchmarks.consumption import Tree, peaks
-from benchmarks.stage import Stage, await_, made_up_handles, program, running, stage
+from benchmarks.stage import Spent, Stage, program, running, spent_by, stage
 from benchmarks.tables import Row, Table
 from tagmill.config.celery import broker_url
 
 LATENCY_SECONDS = 0.05
 ROUNDS = 3
-TAGMILL_IMAGES, PLAIN_IMAGES = 20_000, 1_500
-PROCESSES, LANES = 2, 64
+TAGMILL_PROCESSES, LANES = 2, 64
 PLAIN_PROCESSES = 8
 UNLIMITED = "100000/s"
 LEAST_RATIO = 5.0  #: or the design is at fault
 
 
+@dataclass(frozen=True, slots=True)
+class System:
+    """How to enqueue images and how to work on them, with the same servers."""
+
+    name: str
+    images: int
+    produce: Callable[[Stage, int], Spent]
+    worker: Callable[[Stage], AbstractContextManager[int]]
+    await_end: Callable[[Stage, int], None]
+
+
 def tables() -> Iterator[Table]:
-    rounds = [(tagmill(), plain_celery()) for _ in range(ROUNDS)]
-    rows = [_medians([first for first, _ in rounds]), _medians([second for _, second in rounds])]
-    ratio = statistics.median(first["images_s"] / second["images_s"] for first, second in rounds)
+    rounds = [(measure(TAGMILL), measure(PLAIN)) for _ in range(ROUNDS)]
+    rows = [_medians(each) for each in zip(*rounds, strict=True)]
+    ratio = statistics.median(tagmill["images/s"] / plain["images/s"] for tagmill, plain in rounds)
     verdict = "as promised" if ratio >= LEAST_RATIO else "MISSED"
     yield Table(
         f"Throughput at {LATENCY_SECONDS * 1000:.0f} ms a call, medians of {ROUNDS} rounds",
@@ -32,80 +43,38 @@ def tables() -> Iterator[Table]:
     )
 
 
-def tagmill(images: int = TAGMILL_IMAGES) -> Row:
+def measure(system: System) -> Row:
+    """CPU time from the first call to the end of the work; speed by the server's own record of arrivals."""
+    images = system.images
     with stage(latency_seconds=LATENCY_SECONDS) as here:
-        empty = here.redis_bytes()
-        planned = here.plan(images, rate=UNLIMITED)
-        planned_bytes = here.redis_bytes() - empty
-        with here.worker(PROCESSES, LANES, rate=UNLIMITED) as pid:
-            figures = _figures(here, pid, images, empty, here.await_manifest)
+        empty_bytes = here.redis_bytes()
+        spent = system.produce(here, images)
+        planned_bytes = here.redis_bytes() - empty_bytes
+        with system.worker(here) as pid:
+            tree = Tree(pid)
+            with peaks({"worker_mb": tree.resident_mb, "redis_bytes": here.redis_bytes}) as peak:
+                cpu_ms = _cpu_ms_per_image(here, tree, system)
+        arrivals = here.sandbox.arrivals()
     return {
-        "system": f"Tagmill, {PROCESSES} × {LANES} lanes",
-        **figures,
-        "redis_bytes_planned": planned_bytes / images,
-        "producer_mb": planned.peak_mb,
+        "system": system.name,
+        "images/s": (len(arrivals) - 1) / (max(arrivals) - min(arrivals)),
+        **cpu_ms,
+        "worker MB": peak["worker_mb"],
+        "producer MB": spent.peak_mb,
+        "Redis B/image planned": planned_bytes / images,
+        "at most": (peak["redis_bytes"] - empty_bytes) / images,
+        "calls/image": len(arrivals) / images,
     }
 
 
-def plain_celery(images: int = PLAIN_IMAGES) -> Row:
-    with stage(latency_seconds=LATENCY_SECONDS) as here:
-        empty = here.redis_bytes()
-        _enqueue(here, images)
-        planned_bytes = here.redis_bytes() - empty
-        with running(_plain_worker(), _plain_environment(here)) as pid:
-            figures = _figures(here, pid, images, empty, lambda: _await_calls(here, images))
-    return {
-        "system": f"plain Celery, {PLAIN_PROCESSES} processes",
-        **figures,
-        "redis_bytes_planned": planned_bytes / images,
-        "producer_mb": float("nan"),
-    }
-
-
-def _figures(
-    here: Stage, worker_pid: int, images: int, empty_bytes: float, await_end: Callable[[], None]
-) -> dict[str, Any]:
-    """From the first call to the end of the work; speed by the server's own record of arrivals."""
-    trees = {"worker": Tree(worker_pid), "server": Tree(here.sandbox.process.pid), "redis": Tree(here.redis.pid)}
-    with peaks({"worker_mb": trees["worker"].resident_mb, "redis_bytes": here.redis_bytes}) as peak:
-        here.await_first_call()
-        before = {name: tree.cpu_seconds() for name, tree in trees.items()}
-        await_end()
-        used = {name: tree.cpu_seconds() - before[name] for name, tree in trees.items()}
-    arrivals = here.sandbox.arrivals()
-    return {
-        "images_s": (len(arrivals) - 1) / (max(arrivals) - min(arrivals)),
-        **{f"{name}_cpu_s_per_1000": cpu / images * 1000 for name, cpu in used.items()},
-        "worker_mb": peak["worker_mb"],
-        "redis_bytes_peak": (peak["redis_bytes"] - empty_bytes) / images,
-        "calls_per_image": len(arrivals) / images,
-    }
-
-
-def _enqueue(here: Stage, images: int) -> None:
-    from benchmarks.plain import QUEUE, TASK, app
-
-    with app.connection_for_write(broker_url(here.redis.url)) as connection:
-        for handle in made_up_handles(images):
-            app.send_task(TASK, args=[handle], queue=QUEUE, connection=connection)
-
-
-def _plain_worker() -> Sequence[str]:
-    pool = ["--pool", "prefork", "--concurrency", str(PLAIN_PROCESSES)]
-    return [*program("celery"), "--app", "benchmarks.plain", "worker", *pool, "--loglevel", "ERROR"]
-
-
-def _plain_environment(here: Stage) -> dict[str, str]:
-    return here.environment() | {
-        "BENCHMARK_BROKER_URL": broker_url(here.redis.url),
-        "BENCHMARK_CDN_URL": here.sandbox.url,
-        "BENCHMARK_KEY": here.sandbox.key,
-        "BENCHMARK_SECRET": here.sandbox.secret,
-    }
-
-
-def _await_calls(here: Stage, images: int) -> None:
-    await_(lambda: here.sandbox.stats()["calls"] >= images)
+def _cpu_ms_per_image(here: Stage, worker: Tree, system: System) -> dict[str, float]:
+    """Milliseconds per image are seconds per thousand."""
+    trees = {"worker": worker, "server": Tree(here.sandbox.process.pid), "Redis": Tree(here.redis.pid)}
+    here.await_calls(1)
+    before = {name: tree.cpu_seconds() for name, tree in trees.items()}
+    system.await_end(here, system.images)
+    used = {name: tree.cpu_seconds() - before[name] for name, tree in trees.items()}
+    return {f"{name} CPU s/1000": cpu / system.images * 1000 for name, cpu in used.items()}
 
 
 def _medians(rounds: Sequence[Row]) -> Row:
@@ -114,3 +83,40 @@ def _medians(rounds: Sequence[Row]) -> Row:
         name: value if isinstance(value, str) else statistics.median(row[name] for row in rounds)
         for name, value in rounds[0].items()
     }
+
+
+# --- Tagmill ----------------------------------------------------------------------------------------------
+
+TAGMILL = System(
+    f"Tagmill, {TAGMILL_PROCESSES} processes of {LANES} lanes",
+    images=15_000,
+    produce=lambda here, images: here.plan_handles(images, rate=UNLIMITED),
+    worker=lambda here: here.worker(processes=TAGMILL_PROCESSES, concurrency=LANES, rate=UNLIMITED),
+    await_end=lambda here, _: here.await_manifest(),
+)
+
+# --- plain Celery -----------------------------------------------------------------------------------------
+
+
+def _environment(here: Stage) -> dict[str, str]:
+    return here.environment() | {
+        "BENCHMARK_BROKER_URL": broker_url(here.redis.url),
+        "BENCHMARK_CDN_URL": here.sandbox.url,
+        "BENCHMARK_KEY": here.sandbox.key,
+        "BENCHMARK_SECRET": here.sandbox.secret,
+    }
+
+
+def _plain_worker(here: Stage) -> AbstractContextManager[int]:
+    pool = ["--pool", "prefork", "--concurrency", str(PLAIN_PROCESSES)]
+    command = [*program("celery"), "--app", "benchmarks.plain", "worker", *pool, "--loglevel", "ERROR"]
+    return running(command, _environment(here))
+
+
+PLAIN = System(
+    f"plain Celery, {PLAIN_PROCESSES} processes",
+    images=1_200,
+    produce=lambda here, images: spent_by([*program("benchmarks.plain"), str(images)], _environment(here)),
+    worker=_plain_worker,
+    await_end=lambda here, images: here.await_calls(images),
+)

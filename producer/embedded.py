@@ -84,16 +84,16 @@ class Embedded:
         return time.monotonic() - self._started_at
 
     def stop_worker(self) -> None:
-        """Let calls in flight finish, within bounds."""
-        worker, self._worker = self._worker, None
-        if worker is None:
+        """Let calls in flight finish, within bounds; `kill_worker` may cut that short meanwhile."""
+        if self._worker is None:
             return
-        worker.terminate()
+        self._worker.terminate()
         try:
-            worker.wait(_STOP_SECONDS)
+            self._worker.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
+            self._worker.kill()
+            self._worker.wait()
+        self._worker = None
 
     def kill_worker(self) -> None:
         """End calls in flight; each may have been paid."""

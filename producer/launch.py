@@ -83,10 +83,10 @@ class Launch:
                 embedded.start_worker(self.spec.run_id)
                 with _interrupts(print_line, on_second=embedded.kill_worker) as interrupt:
                     summary = self._follow(board, embedded.redis_url, display, interrupt, embedded)
-                if interrupt.asked and summary["state"] == "running":
-                    self._pause(board)
-                    embedded.stop_worker()
-                    summary = LiveRun(self.runs.files, self.spec.run_id, board).summary()
+                    if interrupt.asked and summary["state"] == "running":
+                        self._pause(board)
+                        embedded.stop_worker()  # a second Ctrl-C may come while it drains
+                        summary = LiveRun(self.runs.files, self.spec.run_id, board).summary()
                 return summary
 
     def _pause(self, board: Board) -> None:
@@ -117,6 +117,8 @@ class Launch:
         only = self.spec.run_id if self.spec.embedded else None
         refill = Refill(self.runs.files, board, publisher, only=only)
         board.forget_denials(self.spec.run_id)
+        # What is cached may be the pause that was just lifted.
+        board.note_control(self.spec.run_id, self.runs.control(self.spec.run_id))
         display.waits = lambda: board.waits(self.spec.run_id)
         live = LiveRun(self.runs.files, self.spec.run_id, board)
         with self._planner() as planner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -31,7 +32,10 @@ class LiveRun:
         self.spec = self._runs.read(run_id)
         self._plan = Plan(files, run_id, PASS)
         self._manifest = Manifest(files, run_id, PASS)
+        self._parts = Parts(files, run_id, PASS)
         self._planned: int | None = None  #: once planning is finished
+        self._shards: dict[int, Counts] = {}  #: of compacted shards
+        self._chunks: dict[tuple[int, int], Counts] = {}  #: of committed chunks, by shard and offset
 
     def summary(self) -> Json:
         """Return the same object that `summary.json` will hold."""
@@ -55,12 +59,9 @@ class LiveRun:
         return self._from_board(lambda board: board.control(self.run_id)) or self._runs.control(self.run_id)
 
     def planned(self) -> int:
-        if self._planned is not None:
-            return self._planned
-        whole = self._plan.summary()
-        if whole is not None:
+        if self._planned is None and (whole := self._plan.summary()) is not None:
             self._planned = whole.images
-        return self._plan.planned()
+        return self._plan.planned() if self._planned is None else self._planned
 
     @property
     def planning(self) -> bool:
@@ -80,16 +81,15 @@ class LiveRun:
             return None
 
     def _counts_of_files(self) -> Counts:
-        shards = self._manifest.compacted()
-        counts = Counts.total(self._manifest.entry(shard).counts for shard in shards)
-        parts = Parts(self._files, self.run_id, PASS)
-        for shard in self._plan.shards():
-            if shard not in shards:
-                committed = parts.committed_from(shard)
-                for chunk in self._plan.header(shard).chunks(self.run_id, PASS):
-                    if (chunk.shard, chunk.offset) in committed:
-                        counts.add(Counts.of_rows(parts.rows(chunk)))
-        return counts
+        for shard in self._manifest.compacted():
+            if shard not in self._shards:
+                self._shards[shard] = self._manifest.entry(shard).counts
+        first_open = next(shard for shard in itertools.count() if shard not in self._shards)
+        places = [place for place in self._parts.committed_from(first_open) if place[0] not in self._shards]
+        for place in places:
+            if place not in self._chunks:
+                self._chunks[place] = Counts.of_rows(self._parts.rows_at(*place))
+        return Counts.total([*self._shards.values(), *(self._chunks[place] for place in places)])
 
 
 def newest_run(files: Files) -> str:

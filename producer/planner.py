@@ -83,7 +83,8 @@ class Planner:
             return None
         if self._plan.shards(after=position.shard - 1):
             return None  # another producer saw more
-        summary = PlanSummary(position.shard, position.planned, position.listed, dict(position.skipped))
+        skipped = dict(sorted(position.skipped.items()))
+        summary = PlanSummary(position.shard, position.planned, position.listed, skipped)
         self._plan.finish(summary)
         return summary
 

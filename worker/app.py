@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 from typing import Any
 
@@ -32,6 +33,7 @@ class WorkerProcess:
 
     def open(self) -> None:
         die_with_parent()
+        _collect_garbage_seldom()
         self._runner = asyncio.Runner(loop_factory=_loop_factory())
         self._assembly = self._runner.run(self._assemble())
 
@@ -79,6 +81,12 @@ def _connect_signals(process: WorkerProcess) -> None:
     worker_process_init.connect(lambda **_: process.open(), weak=False)
     worker_process_shutdown.connect(lambda **_: process.close(), weak=False)
     worker_shutting_down.connect(lambda **_: process.shutting_down.set(), weak=False)
+
+
+def _collect_garbage_seldom() -> None:
+    """A chunk's rows all live until its end: to look through them for cycles took a quarter of the CPU time."""
+    gc.freeze()  # what the parent loaded stays
+    gc.set_threshold(10_000, 20, 20)
 
 
 def _loop_factory() -> Any:

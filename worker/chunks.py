@@ -37,6 +37,7 @@ from tagmill.worker.store.runs import Control, Runs, Verb
 
 PULSE_SECONDS = 1.0
 AFTER_DEADLINE_SECONDS = 120.0  #: how long paid results in hand wait for an absent Redis
+LEASE_CERTAIN = 0.8  #: of its time, for which a renewed lease surely holds
 STORE_PAUSE_SECONDS = 30.0  #: before a chunk that could not be committed is tried again
 
 log = structlog.get_logger()
@@ -112,6 +113,7 @@ class Work:
         self._rows: dict[int, Json] = {}
         self._counts = Counts()
         self._lost = False
+        self._renewed_at = runner.clock()
         self._held_seconds = runner.equipment.limiter.held_seconds
         self._pipeline = Pipeline(
             runner.equipment,
@@ -143,7 +145,7 @@ class Work:
         if len(result.outcomes) == planned:
             return await self._commit()
         if isinstance(result.stopped_by, CredentialsError | BudgetExhaustedError):
-            await asyncio.to_thread(self._pause_run, result.stopped_by)
+            await self._pause_run(result.stopped_by)
         await self._pulse.end()
         if self._lost:
             await self._count_unconfirmed()
@@ -175,16 +177,16 @@ class Work:
         if calls:
             await asyncio.to_thread(self._runner.parts.count_extra, self._chunk, calls, maybe_charged)
 
-    def _pause_run(self, error: RunError) -> None:
-        if self._runner.runs.control(self._chunk.run_id).running:
-            pause = Control(
-                verb=Verb.PAUSE,
-                reason=error.code,
-                message=str(error),
-                by="worker",
-                at=datetime.now(UTC).isoformat(),
-            )
-            self._runner.runs.set_control(self._chunk.run_id, pause)
+    async def _pause_run(self, error: RunError) -> None:
+        pause = Control(
+            verb=Verb.PAUSE,
+            reason=error.code,
+            message=str(error),
+            by="worker",
+            at=datetime.now(UTC).isoformat(),
+        )
+        control = await asyncio.to_thread(self._runner.runs.pause, self._chunk.run_id, pause)
+        await self._pulse.cache_control(orjson.dumps(dataclasses.asdict(control)), CONTROL_SECONDS)
 
     def _settled(self, index: int, outcome: Outcome) -> None:
         place = self._chunk.offset + index
@@ -219,15 +221,22 @@ class Work:
         """Keep the lease, show progress, and stop when it is time."""
         if self._runner.shutting_down() or self._runner.clock() > self._deadline:
             self._pipeline.stop()
-        if await self._lease.renew():
-            self._pipeline.confirm()
-        else:
-            self._lost = True
-            self._pipeline.stop()
+        await self._renew()
         await self._pause_in_outage()
         control = await self._pulse.beat(orjson.dumps(self._counts.to_json()), *self._waits())
         if not await self._runs_on(control):
             self._pipeline.stop()
+
+    async def _renew(self) -> None:
+        asked_at = self._runner.clock()
+        if await self._lease.renew():
+            self._pipeline.confirm()
+            self._renewed_at = asked_at
+            return
+        if not self._lost and asked_at - self._renewed_at < LEASE_CERTAIN * self._runner.limits.lease_seconds:
+            self._pipeline.unconfirm()  # it cannot have run out: Redis lost it, and the journal with it
+        self._lost = True
+        self._pipeline.stop()
 
     async def _pause_in_outage(self) -> None:
         """An API that stays down is for people to look at."""
@@ -238,7 +247,7 @@ class Work:
         if since is not None and time.time() - since > limits.outage_seconds:
             minutes = int(limits.outage_seconds / 60)
             error = EngineOutageError(f"the tagging API has been failing for more than {minutes} minutes")
-            await asyncio.to_thread(self._pause_run, error)
+            await self._pause_run(error)
             self._pipeline.stop()
 
     async def _runs_on(self, cached: bytes | None) -> bool:

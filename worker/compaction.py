@@ -19,7 +19,7 @@ class Compaction:
     """One pass of one run."""
 
     def __init__(self, files: Files, spec: RunSpec, pass_no: int) -> None:
-        self._spec, self._pass_no, self._location = spec, pass_no, files.location
+        self._files, self._spec, self._pass_no = files, spec, pass_no
         self._parts = Parts(files, spec.run_id, pass_no)
         self._plan = Plan(files, spec.run_id, pass_no)
         self._manifest = Manifest(files, spec.run_id, pass_no)
@@ -36,9 +36,6 @@ class Compaction:
         self._manifest.finish(in_order, finished_at=datetime.now(UTC).isoformat())
         return self.write_views(in_order)
 
-    def finished(self) -> bool:
-        return self._manifest.finished()
-
     def write_views(self, entries: list[ShardEntry]) -> Json:
         self._manifest.write_views(entries)
         counts = Counts.total(entry.counts for entry in entries)
@@ -47,7 +44,7 @@ class Compaction:
         counts.maybe_charged += extra_maybe
         final = summary(
             self._spec,
-            location=self._location,
+            location=self._files.location,
             pass_no=self._pass_no,
             planned=self._plan.planned(),
             counts=counts,

@@ -8,7 +8,7 @@ from tagmill.worker.models import Chunk
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.manifest import Manifest, ShardEntry
 from tagmill.worker.store.parts import Parts
-from tagmill.worker.store.plan import Plan, ShardHeader
+from tagmill.worker.store.plan import Plan, PlanSummary, ShardHeader
 
 
 class Frontier:
@@ -19,13 +19,13 @@ class Frontier:
         self.plan = Plan(files, run_id, pass_no)
         self._manifest = Manifest(files, run_id, pass_no)
         self.compacted: set[int] = set(self._manifest.compacted())
+        self._planned: PlanSummary | None = None
         self._known = -1  #: newest shard seen in the plan
         self._waiting: list[int] = []  #: planned, not opened, ascending
         self._open: dict[int, ShardHeader] = {}
         self._look_for_shards()
-        first = self._waiting[0] if self._waiting else 0
-        self._committed = Parts(files, run_id, pass_no).committed_from(first)
-        self._planned = False
+        self._parts = Parts(files, run_id, pass_no)
+        self._committed = self._parts.committed_from(min(self._waiting, default=self._known + 1))
 
     def window(self, size: int) -> list[Chunk]:
         """Return the first `size` chunks, in plan order, that are not committed."""
@@ -57,15 +57,20 @@ class Frontier:
         """Note that a shard is compacted."""
         self.compacted.add(shard)
         del self._open[shard]
-        self._committed = {place for place in self._committed if place[0] != shard}
+        self._forget(shard)
+
+    def look_again(self, shard: int) -> None:
+        """Believe nothing of an open shard but its files."""
+        self._forget(shard)
+        self._committed |= {place for place in self._parts.committed_from(shard) if place[0] == shard}
 
     def complete(self) -> bool:
         """Tell whether planning is finished and every shard compacted."""
         if self._open or self._waiting:
             return False
-        summary = self.plan.summary()
         self._look_for_shards()
-        return summary is not None and not self._waiting and len(self.compacted) == summary.shards
+        planned = self._planned
+        return planned is not None and not self._waiting and len(self.compacted) >= planned.shards
 
     def entry(self, shard: int) -> ShardEntry:
         """Return what a compacted shard holds."""
@@ -86,10 +91,13 @@ class Frontier:
 
     def _look_for_shards(self) -> None:
         # The mark is read before the listing: what it covers is then surely listed.
-        self._planned = self.plan.summary() is not None
+        self._planned = self._planned or self.plan.summary()
         fresh = self.plan.shards(after=self._known)
         self._known = max(fresh, default=self._known)
         self._waiting += [shard for shard in fresh if shard not in self.compacted]
+
+    def _forget(self, shard: int) -> None:
+        self._committed = {place for place in self._committed if place[0] != shard}
 
     def _uncommitted(self, header: ShardHeader) -> list[Chunk]:
         chunks = header.chunks(self.run_id, self.pass_no)

@@ -112,6 +112,7 @@ class Pipeline:
         self._quiet_until = float("-inf")  # by `clock`: what throttling asked for
         self._confirmed = (0, 0)
         self._paid = (0, 0)
+        self._inherited = (0, 0)  # calls of earlier workers, by the journal
         self.refs: Sequence[ImageRef] = ()
         self.result = Result()
 
@@ -122,6 +123,7 @@ class Pipeline:
         self.refs = refs
         entries = await self._persist(self._journal.load)
         suspects = set(await self._persist(self._journal.bury))
+        self._inherited = self._journal.calls()
         if entries and self._kit.write_back:
             self.result.previous = await self._persist(self._journal.undo_values)
         todo = [self._item(index, ref) for index, ref in enumerate(refs)]
@@ -147,6 +149,10 @@ class Pipeline:
     def confirm(self) -> None:
         """Note that the lease is still ours: calls so far stand in a journal that nobody else writes."""
         self._confirmed = self._paid
+
+    def unconfirm(self) -> None:
+        """Note that Redis lost the journal, which told of all calls so far, earlier workers' included."""
+        self._confirmed = (-self._inherited[0], -self._inherited[1])
 
     @property
     def unconfirmed(self) -> tuple[int, int]:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 
 import structlog
 
 from tagmill.worker.compaction import Compaction
 from tagmill.worker.counts import Counts
-from tagmill.worker.errors import TaggingError
+from tagmill.worker.errors import RedisUnavailableError
 from tagmill.worker.frontier import Frontier
 from tagmill.worker.models import Chunk
-from tagmill.worker.state.board import Board
+from tagmill.worker.state.board import Board, Place
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.parts import Parts
+from tagmill.worker.store.plan import ShardHeader
 from tagmill.worker.store.runs import Control, Runs, RunSpec
+from tagmill.worker.summary import finished
 
 LEADER_SECONDS = 15.0  #: a leader silent for longer is replaced
 GRACE_SECONDS = 5.0  #: from leaving the queue to taking the lease
 MIN_WINDOW, MAX_WINDOW = 16, 512
 WINDOW_PER_PROCESS = 3
 RECOUNTS_PER_TICK = 50
+PASS = 0  #: the one pass there is so far
+RUNS_SECONDS = 5.0  #: between two looks for new runs
 
 log = structlog.get_logger()
 
@@ -36,10 +41,15 @@ class Refill:
         publish: Callable[[Chunk], None],
         *,
         only: str | None = None,
+        grace_seconds: float = GRACE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runs, self._board, self._publish, self._only = Runs(files), board, publish, only
-        self._files = files
+        self._files, self._grace_seconds, self._clock = files, grace_seconds, clock
         self._token = secrets.token_hex(8)
+        self._known: list[str] = [only] if only else []
+        self._look_at = float("-inf")
+        self._complaints: dict[str, str] = {}  #: run -> what was said of it last
         self._passes: dict[str, OpenPass] = {}
         self._finished: set[str] = set()
         self._leading = False
@@ -52,7 +62,7 @@ class Refill:
         if not self._leading:
             self._passes.clear()  # another leader may have moved on since
             self._leading = True
-        queued = self._board.queued(GRACE_SECONDS)
+        queued = self._board.queued(self._grace_seconds)
         parked = self._board.parked()
         for run_id in self._open_runs():
             self._tick_run(run_id, queued | parked)
@@ -64,8 +74,10 @@ class Refill:
         self._leading = False
 
     def _open_runs(self) -> list[str]:
-        known = [self._only] if self._only else list(self._runs.ids())
-        return [run_id for run_id in known if run_id not in self._finished]
+        if self._only is None and self._clock() >= self._look_at:
+            self._known = list(self._runs.ids())
+            self._look_at = self._clock() + RUNS_SECONDS
+        return [run_id for run_id in self._known if run_id not in self._finished]
 
     def _tick_run(self, run_id: str, unavailable: set[str]) -> None:
         try:
@@ -75,26 +87,38 @@ class Refill:
                 del self._passes[run_id]
             elif open_pass is not None and self._control(run_id).running:
                 self._publish_window(open_pass, unavailable)
-        except TaggingError as error:
+            self._complaints.pop(run_id, None)
+        except RedisUnavailableError:
+            raise
+        except Exception as error:
             if self._only:
                 raise
-            log.warning("run_not_served", run_id=run_id, code=error.code, error=str(error))
+            self._complain(run_id, error)
+
+    def _complain(self, run_id: str, error: Exception) -> None:
+        """Say what keeps a run from being served, not at every tick; the others go on."""
+        complaint = f"{type(error).__name__}: {error}"
+        if self._complaints.get(run_id) != complaint:
+            log.warning("run_not_served", run_id=run_id, error=complaint)
+        self._complaints[run_id] = complaint
 
     def _open(self, run_id: str) -> OpenPass | None:
+        if finished(self._files, run_id, PASS):
+            self._board.forget(run_id, PASS)  # in case that its finisher could not
+            self._finished.add(run_id)
+            return None
         spec = self._runs.read(run_id)
         if spec.embedded and self._only is None:
             self._finished.add(run_id)  # its own servers work on it, or it waits for them
             return None
-        open_pass = OpenPass(self._files, self._board, spec, pass_no=0)
-        if open_pass.finished():
-            self._finished.add(run_id)
-            return None
-        self._passes[run_id] = open_pass
-        return open_pass
+        return self._passes.setdefault(run_id, OpenPass(self._files, self._board, spec, PASS))
 
     def _control(self, run_id: str) -> Control:
-        control = self._runs.control(run_id)
-        self._board.note_control(run_id, control)
+        """Whoever writes a control notes it at once; the files are asked when the note is out of date."""
+        control = self._board.control(run_id)
+        if control is None:
+            control = self._runs.control(run_id)
+            self._board.note_control(run_id, control)
         return control
 
     def _publish_window(self, open_pass: OpenPass, unavailable: set[str]) -> None:
@@ -116,19 +140,15 @@ class OpenPass:
         self._parts = Parts(files, spec.run_id, pass_no)
         self.frontier = Frontier(files, spec.run_id, pass_no)
 
-    def finished(self) -> bool:
-        return self._compaction.finished()
-
     def advance(self) -> bool:
         """Take in what was committed, compact whole shards; return whether the pass is finished now."""
-        done = self._board.done(self._run_id, self._pass_no)
+        done = self._done()
         self.frontier.commit(done)
         self._recount(done)
         for header in self.frontier.whole_shards():
-            throttled = sum(counts.throttled for place, counts in done.items() if place[0] == header.shard)
-            entry = self._compaction.compact(header, throttled)
-            self._board.close_shard(self._run_id, self._pass_no, header, entry.counts)
-            self.frontier.close(header.shard)
+            self._close(
+                header, sum(counts.throttled for place, counts in done.items() if place[0] == header.shard)
+            )
         if not self.frontier.complete():
             return False
         self._compaction.finish(self.frontier.entries())
@@ -136,16 +156,40 @@ class OpenPass:
         log.info("run_completed", run_id=self._run_id)
         return True
 
-    def _recount(self, done: dict[tuple[int, int], Counts]) -> None:
+    def _done(self) -> dict[Place, Counts]:
+        """Committed chunks of open shards; who came late to a closed one must not be counted again."""
+        done = self._board.done(self._run_id, self._pass_no)
+        late = [place for place in done if place[0] in self.frontier.compacted]
+        self._board.forget_done(self._run_id, self._pass_no, late)
+        return {place: counts for place, counts in done.items() if place[0] not in self.frontier.compacted}
+
+    def _close(self, header: ShardHeader, throttled: int) -> None:
+        chunks = list(header.chunks(self._run_id, self._pass_no))
+        try:
+            entry = self._compaction.compact(header, throttled)
+        except FileNotFoundError:  # Redis told of parts that are not there: of an earlier run of this name
+            self._board.forget_done(
+                self._run_id, self._pass_no, [(chunk.shard, chunk.offset) for chunk in chunks]
+            )
+            self.frontier.look_again(header.shard)
+            return
+        self._board.close_shard(self._run_id, self._pass_no, header.shard, entry.counts, chunks)
+        self.frontier.close(header.shard)
+
+    def _recount(self, done: Mapping[Place, Counts]) -> None:
         """Put back what Redis lost of the live counts, a little at each tick."""
-        lost = [
-            chunk for chunk in self.frontier.committed_chunks() if (chunk.shard, chunk.offset) not in done
-        ]
-        for chunk in lost[:RECOUNTS_PER_TICK]:
+        committed = self.frontier.committed_chunks()
+        chunks = [chunk for chunk in committed if (chunk.shard, chunk.offset) not in done]
+        for chunk in chunks[:RECOUNTS_PER_TICK]:
             self._board.note_done(chunk, Counts.of_rows(self._parts.rows(chunk)))
-        known = self._board.compacted_shards(self._run_id, self._pass_no)
-        lost_shards = sorted(self.frontier.compacted - known)
-        for shard in lost_shards[:RECOUNTS_PER_TICK]:
-            self._board.note_compacted(self._run_id, self._pass_no, shard, self.frontier.entry(shard).counts)
-        whole = len(lost) <= RECOUNTS_PER_TICK and len(lost_shards) <= RECOUNTS_PER_TICK
+        shards = self._uncounted_shards()
+        for shard in shards[:RECOUNTS_PER_TICK]:
+            counts = self.frontier.entry(shard).counts
+            self._board.close_shard(self._run_id, self._pass_no, shard, counts)
+        whole = max(len(chunks), len(shards)) <= RECOUNTS_PER_TICK
         self._board.note_counted(self._run_id, self._pass_no, whole=whole)
+
+    def _uncounted_shards(self) -> list[int]:
+        if self._board.closed(self._run_id, self._pass_no) >= len(self.frontier.compacted):
+            return []
+        return sorted(self.frontier.compacted - self._board.closed_shards(self._run_id, self._pass_no))

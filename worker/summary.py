@@ -64,6 +64,12 @@ def read_summary(files: Files, run_id: str) -> Json | None:
     return value
 
 
+def finished(files: Files, run_id: str, pass_no: int) -> bool:
+    """Tell whether a pass and its views are there: a crash may leave a whole manifest without them."""
+    final = read_summary(files, run_id)
+    return final is not None and final["pass"] >= pass_no
+
+
 def _seconds(start: str, end: str | None) -> float:
     until = datetime.fromisoformat(end) if end else datetime.now(UTC)
     return round((until - datetime.fromisoformat(start)).total_seconds(), 1)

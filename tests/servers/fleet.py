@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import os
@@ -11,19 +12,21 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+from servers.redis import RedisUnderTest, running_redis
+from servers.sandbox import SandboxUnderTest, running_sandbox
 
-from servers.sandbox import SandboxUnderTest
 from tagmill.sandbox.files import FileStore
 
 WAIT_SECONDS = 60.0  #: for any fact; a healthy machine needs a fraction
 POLL_SECONDS = 0.02  #: other processes give no sign of their own
 TAIL_CHARACTERS = 3000
+LATENCY_SECONDS = 0.04  #: of a call: long enough that a kill finds calls in flight
 CLI = (sys.executable, "-m", "tagmill.producer.cli.main")
 #: Small, so that a death is noticed soon and little work is a whole chunk.
 QUICK = {
@@ -34,8 +37,17 @@ QUICK = {
     "TAGMILL_CONCURRENCY": "4",
     "TAGMILL_LOG_FORMAT": "json",
 }
-#: A picture of one pixel: `P6` is the simplest format that decoders read.
-PIXEL = b"P6 1 1 255\n\x10\x80\xf0"
+#: A PNG of one pixel.
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+#: Of the one object that `--json` prints, in order.
+SUMMARY_KEYS = [
+    *("schema", "run_id", "state", "reason", "pass", "planned", "tagged", "failed", "skipped", "duplicate"),
+    *("quarantined", "cancelled", "remaining", "calls", "maybe_charged", "throttled", "cost", "writes"),
+    *("duration_s", "run_dir", "manifest"),
+]
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -57,7 +69,7 @@ class Program:
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=err,
-                start_new_session=True,  # a signal of ours is for it alone, as Ctrl-C for pytest is for pytest
+                start_new_session=True,  # Ctrl-C for pytest is for pytest alone
             )
         assert self.process.stdin is not None
         with suppress(BrokenPipeError), self.process.stdin as stdin:
@@ -112,6 +124,17 @@ class Program:
         return f"--- {self.name} ({state})\n{self.stdout[-TAIL_CHARACTERS:]}{self.stderr[-TAIL_CHARACTERS:]}"
 
 
+def any_alive(processes: Iterable[psutil.Process]) -> bool:
+    """Whether one of them is more than a zombie that nobody has reaped."""
+    return any(_is_alive(process) for process in processes)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 class Deployment:
     """One folder, one environment, and every process that a test starts in them."""
 
@@ -126,27 +149,21 @@ class Deployment:
 
     def start(self, *arguments: str, said: bytes = b"", **settings: str) -> Program:
         """Start `tagmill ARGUMENTS`; `settings` are environment variables of this one process."""
-        return self.start_command([*CLI, *arguments], arguments[0], said, settings)
+        return self.start_command([*CLI, *arguments], arguments[0], said=said, **settings)
 
     def start_command(
-        self, command: Sequence[str], name: str, said: bytes = b"", settings: dict[str, str] | None = None
+        self, command: Sequence[str], name: str, *, said: bytes = b"", **settings: str
     ) -> Program:
-        environment = {**os.environ, **self.environment, **(settings or {})}
+        environment = {**os.environ, **self.environment, **settings}
         program = Program(command, self.folder, f"{len(self.programs)}-{name}", environment, said)
         self.programs.append(program)
         return program
 
-    def call(self, *arguments: str, said: bytes = b"", **settings: str) -> Program:
-        """Run `tagmill ARGUMENTS` to its end."""
-        program = self.start(*arguments, said=said, **settings)
-        program.wait()
-        return program
-
     def worker(self, **settings: str) -> Program:
-        return self.start("worker", **settings)
+        return self.start("worker", said=b"", **settings)
 
-    def status(self, *arguments: str, **settings: str) -> Json:
-        return self.call("status", *arguments, "--json", **settings).json
+    def status(self, *arguments: str) -> Json:
+        return self.finish(self.start("status", *arguments, "--json")).json
 
     def finish(self, program: Program, code: int = 0, within: float = WAIT_SECONDS) -> Program:
         """Wait for a program that must end with this code."""
@@ -195,6 +212,45 @@ def deployed(folder: Path, **environment: str) -> Iterator[Deployment]:
         deployment.end()
 
 
+@dataclass
+class Fleet:
+    """A Redis, a service with images, and a deployment that is pointed at both."""
+
+    redis: RedisUnderTest
+    sandbox: SandboxUnderTest
+    deployment: Deployment
+    handles: list[str]
+
+    @property
+    def ids(self) -> list[str]:
+        return [f"filestack:{handle}" for handle in self.handles]
+
+    def run_all(self, run_id: str, *arguments: str, **settings: str) -> Program:
+        """Start `tagmill run` for every image there is."""
+        said = "\n".join(self.handles).encode()
+        return self.deployment.start("run", "-", "--run-id", run_id, *arguments, said=said, **settings)
+
+    def await_calls(self, calls: int) -> None:
+        """Wait until the service was called so often."""
+        self.deployment.until(lambda: self.sandbox.stats()["calls"] >= calls, f"{calls} calls")
+
+
+@contextmanager
+def running_fleet(
+    folder: Path, images: int, settings: dict[str, str] | None = None, **sandbox: Any
+) -> Iterator[Fleet]:
+    """Yield a fleet without workers; `sandbox` configures its service, which caches nothing: all is paid."""
+    data = folder / "sandbox"
+    config = {"data_folder": str(data), "cache": False, "latency_seconds": LATENCY_SECONDS, **sandbox}
+    handles = stock(data, images)
+    with ExitStack() as stack:
+        redis = stack.enter_context(running_redis(0, aof=True))
+        service = stack.enter_context(running_sandbox(**config))
+        addresses = {"TAGMILL_REDIS_URL": redis.url, **service.environment}
+        deployment = stack.enter_context(deployed(folder, **addresses, **(settings or {})))
+        yield Fleet(redis, service, deployment, handles)
+
+
 # --- what a run left behind, read by nothing of the program's own -----------------------------------------
 
 
@@ -230,7 +286,8 @@ class RunFiles:
     def shards(self) -> list[Json]:
         """Rows of the compacted shards, in shard order."""
         files = sorted((self.first_pass / "manifest").glob("*.jsonl.gz"))
-        return [json.loads(line) for file in files for line in gzip.decompress(file.read_bytes()).splitlines()]
+        packed = (gzip.decompress(file.read_bytes()) for file in files)
+        return [json.loads(line) for lines in packed for line in lines.splitlines()]
 
     def summary(self) -> Json:
         found: Json = json.loads((self.folder / "summary.json").read_text())
@@ -245,7 +302,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def assert_whole(run: RunFiles, ids: Iterable[str]) -> list[Json]:
-    """Every planned image exactly once and in plan order, in the view and in the shards alike; return rows."""
+    """Every planned image exactly once and in plan order, in view and shards alike; return the rows."""
     rows = run.rows()
     assert [row["id"] for row in rows] == list(ids)
     assert rows == run.shards()
@@ -281,16 +338,7 @@ def stock(folder: Path, count: int) -> list[str]:
 def _stored(files: FileStore, number: int) -> str:
     incoming = files.scratch()
     Path(incoming).write_bytes(PIXEL)
-    return files.add(incoming, f"{number:05d}.ppm", "image/x-portable-pixmap").handle
-
-
-def listed(handles: Iterable[str]) -> bytes:
-    """A list for `tagmill run -`."""
-    return "\n".join(handles).encode()
-
-
-def ids_of(handles: Iterable[str]) -> list[str]:
-    return [f"filestack:{handle}" for handle in handles]
+    return files.add(incoming, f"{number:05d}.png", "image/png").handle
 
 
 def paid_twice(sandbox: SandboxUnderTest) -> int:
@@ -304,5 +352,3 @@ def logged_calls(folder: Path) -> list[Json]:
     with suppress(FileNotFoundError):
         return [json.loads(line) for line in (folder / "arrivals.jsonl").read_text().splitlines()]
     return []
-
-

@@ -6,20 +6,19 @@ Chunks change their own state through `leases`; this is the view from outside. A
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
 import redis
 
 from tagmill.worker.counts import Counts
-from tagmill.worker.models import Chunk
-from tagmill.worker.state.connection import translated
+from tagmill.worker.models import Chunk, Json
+from tagmill.worker.state.connection import lua, translated
 from tagmill.worker.state.keys import Keys
-from tagmill.worker.store.plan import ShardHeader
 from tagmill.worker.store.runs import Control, Verb
 
-CONTROL_SECONDS = 10  #: how long a cached control is believed before the files are asked again
+CONTROL_SECONDS = 5  #: how long a cached control is believed before the files are asked again
 WORKER_SECONDS = 30  #: a worker silent for longer is gone
 Place = tuple[int, int]  #: shard, offset
 
@@ -29,6 +28,7 @@ class Board:
         """`client` must answer bytes. `queue` is Celery's name for it, without the prefix."""
         self._redis: Any = client  # redis-py types every reply as bytes or str or more
         self._keys, self._queue = keys, keys.queue(queue)
+        self._close_shard = self._redis.register_script(lua("shard_close"))
 
     # --- refill -------------------------------------------------------------------------------------------
 
@@ -111,24 +111,34 @@ class Board:
             key = self._keys.done(chunk.run_id, chunk.pass_no)
             self._redis.hset(key, chunk.name, orjson.dumps(counts.to_json()))
 
-    def close_shard(self, run_id: str, pass_no: int, header: ShardHeader, counts: Counts) -> None:
-        """Swap the counts of a shard's chunks for those of the shard."""
-        names = [chunk.name for chunk in header.chunks(run_id, pass_no)]
-        with translated(), self._redis.pipeline() as pipe:
-            pipe.hset(
-                self._keys.compacted(run_id, pass_no), str(header.shard), orjson.dumps(counts.to_json())
+    def forget_done(self, run_id: str, pass_no: int, places: Iterable[Place]) -> None:
+        if names := [_name(place) for place in places]:
+            with translated():
+                self._redis.hdel(self._keys.done(run_id, pass_no), *names)
+
+    def close_shard(
+        self, run_id: str, pass_no: int, shard: int, counts: Counts, chunks: Iterable[Chunk] = ()
+    ) -> None:
+        """Swap the counts of a shard's chunks for those of the shard; once more changes nothing."""
+        keys = [key(run_id, pass_no) for key in (self._keys.compacted, self._keys.compacted_shards)]
+        names = [chunk.name for chunk in chunks]
+        with translated():
+            self._close_shard(
+                keys=[*keys, self._keys.done(run_id, pass_no)],
+                args=[shard, orjson.dumps(counts.to_json()), *names],
             )
-            pipe.hdel(self._keys.done(run_id, pass_no), *names)
-            pipe.execute()
 
-    def note_compacted(self, run_id: str, pass_no: int, shard: int, counts: Counts) -> None:
+    def closed(self, run_id: str, pass_no: int) -> int:
+        """Return the number of closed shards."""
         with translated():
-            key = self._keys.compacted(run_id, pass_no)
-            self._redis.hset(key, str(shard), orjson.dumps(counts.to_json()))
+            return int(self._redis.bitcount(self._keys.compacted_shards(run_id, pass_no)))
 
-    def compacted_shards(self, run_id: str, pass_no: int) -> set[int]:
+    def closed_shards(self, run_id: str, pass_no: int) -> set[int]:
         with translated():
-            return {int(shard) for shard in self._redis.hkeys(self._keys.compacted(run_id, pass_no))}
+            bitmap: bytes = self._redis.get(self._keys.compacted_shards(run_id, pass_no)) or b""
+        return {
+            8 * place + bit for place, byte in enumerate(bitmap) for bit in range(8) if byte >> (7 - bit) & 1
+        }
 
     def note_counted(self, run_id: str, pass_no: int, *, whole: bool) -> None:
         """Say whether the counts here cover all that is committed."""
@@ -143,21 +153,21 @@ class Board:
         keys = self._keys
         with translated(), self._redis.pipeline() as pipe:
             pipe.get(keys.counted(run_id, pass_no))
-            for key in (keys.compacted, keys.done, keys.progress):
-                pipe.hvals(key(run_id, pass_no))
-            counted, *groups = pipe.execute()
+            pipe.hgetall(keys.compacted(run_id, pass_no))
+            pipe.hvals(keys.done(run_id, pass_no))
+            pipe.hvals(keys.progress(run_id, pass_no))
+            counted, sums, done, progress = pipe.execute()
         if counted is None:
             return None
-        return Counts.total(Counts.from_json(orjson.loads(value)) for group in groups for value in group)
+        chunks = (Counts.from_json(orjson.loads(value)) for value in (*done, *progress))
+        return Counts.total([_unflattened(sums), *chunks])
 
     def forget(self, run_id: str, pass_no: int) -> None:
         """Drop what a finished pass no longer needs."""
         keys = self._keys
+        hashes = (keys.compacted, keys.compacted_shards, keys.done, keys.progress, keys.counted)
         with translated():
-            self._redis.delete(
-                *(key(run_id, pass_no) for key in (keys.compacted, keys.done, keys.progress, keys.counted)),
-                keys.control(run_id),
-            )
+            self._redis.delete(*(key(run_id, pass_no) for key in hashes), keys.control(run_id))
 
     def waits(self, run_id: str) -> tuple[float, float]:
         """Return seconds that the limiter held lanes, and that lanes had, since the run began."""
@@ -227,3 +237,15 @@ class Board:
 def _place(name: bytes) -> Place:
     shard, offset = name.split(b"-")
     return int(shard), int(offset)
+
+
+def _name(place: Place) -> str:
+    return f"{place[0]:08d}-{place[1]:05d}"
+
+
+def _unflattened(sums: dict[bytes, bytes]) -> Counts:
+    value: Json = {"writes": {}}
+    for name, count in sums.items():
+        group, _, member = name.decode().rpartition(".")
+        (value[group] if group else value)[member] = int(count)
+    return Counts.from_json(value)

@@ -51,12 +51,16 @@ def translated() -> Iterator[None]:
         raise
 
 
-class Script:
+def lua(name: str) -> str:
     """One Lua file of this folder. Every script bears being run twice: a client repeats what got no reply."""
+    return resources.files(__package__).joinpath(f"{name}.lua").read_text()
+
+
+class Script:
+    """One Lua file, ready to run."""
 
     def __init__(self, redis: Redis, name: str) -> None:
-        lua = resources.files(__package__).joinpath(f"{name}.lua").read_text()
-        self._run = redis.register_script(lua)
+        self._run = redis.register_script(lua(name))
 
     async def __call__(self, keys: Sequence[str], args: Sequence[str | bytes | float] = ()) -> Any:
         with translated():

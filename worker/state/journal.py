@@ -62,6 +62,11 @@ class Journal:
         """Return an empty entry for an image not begun."""
         return self._entries.get(index, _NOT_BEGUN)
 
+    def calls(self) -> tuple[int, int]:
+        """Return all calls, and those of unknown fate among them."""
+        entries = self._entries.values()
+        return sum(entry.calls for entry in entries), sum(entry.maybe_charged for entry in entries)
+
     async def load(self) -> dict[int, Entry]:
         """Read what earlier workers left; call it once, before all others."""
         with translated():

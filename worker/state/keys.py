@@ -62,8 +62,12 @@ class Keys:
         return self._of("progress", run_id, f"{pass_no:04d}")
 
     def compacted(self, run_id: str, pass_no: int) -> str:
-        """Hash: shard -> counts of compacted shards."""
+        """Hash: the counts of all compacted shards in one, `writes.written` and its like flattened."""
         return self._of("compacted", run_id, f"{pass_no:04d}")
+
+    def compacted_shards(self, run_id: str, pass_no: int) -> str:
+        """Bitmap of the shards that those counts hold."""
+        return self._of("compacted-shards", run_id, f"{pass_no:04d}")
 
     def counted(self, run_id: str, pass_no: int) -> str:
         """There when the three hashes of counts cover all that is committed."""

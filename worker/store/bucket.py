@@ -79,12 +79,12 @@ class Bucket:
         return True
 
     def names(self, prefix: str, after: str = "") -> Iterator[str]:
-        folder = f"{self._prefix}{prefix.rstrip('/')}/"
+        folder = self._folder(prefix)
         for page in self._pages(folder, StartAfter=folder + after):
             yield from (item["Key"].removeprefix(folder) for item in page.get("Contents", ()))
 
     def folders(self, prefix: str) -> Iterator[str]:
-        folder = f"{self._prefix}{prefix.rstrip('/')}/"
+        folder = self._folder(prefix)
         for page in self._pages(folder):
             for item in page.get("CommonPrefixes", ()):
                 yield item["Prefix"].removeprefix(folder).rstrip("/")
@@ -92,6 +92,9 @@ class Bucket:
     def remove(self, name: str) -> None:
         with self._translated(name):
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+
+    def _folder(self, prefix: str) -> str:
+        return f"{self._prefix}{prefix.rstrip('/')}/" if prefix else self._prefix
 
     def _pages(self, folder: str, **options: Any) -> Iterator[Any]:
         pages = self._client.get_paginator("list_objects_v2").paginate(

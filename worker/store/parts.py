@@ -34,7 +34,10 @@ class Parts:
         return {_place(name.removesuffix(_SUFFIX)) for name in names}
 
     def rows(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
-        return jsonl.unpack(self._files.read(self._name(chunk.name)))
+        return self.rows_at(chunk.shard, chunk.offset)
+
+    def rows_at(self, shard: int, offset: int) -> Iterator[dict[str, Any]]:
+        return jsonl.unpack(self._files.read(self._name(f"{shard_name(shard)}-{offset:05d}")))
 
     def lines(self, chunk: Chunk) -> list[bytes]:
         return jsonl.unpack_lines(self._files.read(self._name(chunk.name)))

@@ -84,9 +84,6 @@ class Plan:
 
     def planned(self) -> int:
         """Images planned so far; asked again, it looks at what is new only."""
-        summary = self.summary()
-        if summary is not None:
-            return summary.images
         newest = self.newest()
         return newest.first + newest.count if newest else 0
 

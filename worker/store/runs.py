@@ -121,6 +121,11 @@ class Runs:
             created = self.files.create(name, orjson.dumps(value))
         return dataclasses.replace(control, n=n)
 
+    def pause(self, run_id: str, control: Control) -> Control:
+        """Pause a run that goes on; return the control that holds now, which may be another's."""
+        newest = self.control(run_id)
+        return self.set_control(run_id, control) if newest.running else newest
+
     def copy_input(self, run_id: str, name: str, stream: BinaryIO) -> None:
         """Copy a list of any length into the run."""
         blocks = iter(lambda: stream.read(_BLOCK_BYTES), b"")

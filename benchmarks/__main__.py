@@ -1,0 +1,41 @@
+"""`make bench`: every subject, or those that `BENCH_ARGS` names. See docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the servers that tests start, too
+
+from benchmarks import limiter, planning, rates, startup, throughput
+from benchmarks.tables import Table, keep, machine
+
+SUBJECTS: dict[str, Callable[[], Iterator[Table]]] = {
+    "throughput": throughput.tables,
+    "limiter": limiter.tables,
+    "rates": rates.tables,
+    "startup": startup.tables,
+    "planning": planning.tables,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"of: {', '.join(SUBJECTS)}")
+    chosen = parser.parse_args().subjects or list(SUBJECTS)
+    if unknown := set(chosen) - set(SUBJECTS):
+        parser.error(f"no subject {min(unknown)!r}: choose from {', '.join(SUBJECTS)}")
+    facts = machine()
+    print(" · ".join(f"{name} {value}" for name, value in facts.items()), end="\n\n")
+    for subject in chosen:
+        started = time.monotonic()
+        found = list(SUBJECTS[subject]())
+        keep(subject, facts, found)
+        print(*found, sep="\n", end=f"({subject}: {time.monotonic() - started:.0f} s)\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""`tagmill run` on its own: a private Redis, a worker and the sandbox come, do the work, and go."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from servers.fleet import (
+    PIXEL,
+    SUMMARY_KEYS,
+    Deployment,
+    Json,
+    any_alive,
+    assert_all_tagged,
+    assert_whole,
+    deployed,
+    logged_calls,
+    stock,
+)
+from servers.s3 import S3UnderTest
+from servers.sandbox import SandboxUnderTest, running_sandbox
+
+PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
+IN_FLIGHT = 2 * 4  #: processes and lanes
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Iterator[Deployment]:
+    with deployed(tmp_path, TAGMILL_CHUNK_SIZE="10") as deployment:
+        yield deployment
+
+
+# --- whole runs -------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_tagged_into_sidecars_and_a_manifest(deployment: Deployment) -> None:
+    library = deployment.folder / "photos"
+    shutil.copytree(PHOTOS, library)
+    photos = sorted(str(path.relative_to(library)) for path in library.rglob("*") if path.is_file())
+
+    run = deployment.finish(deployment.start("run", "photos", "--run-id", "photos", "--json"), code=1)
+
+    with deployment.explained():
+        rows = assert_whole(deployment.run("photos"), [f"file://{library / photo}" for photo in photos])
+        by_path = {row["source"]["path"]: row for row in rows}
+        assert by_path.pop("damaged.jpg")["status"] == "failed"
+        assert by_path.pop("notes.jpg")["status"] == "skipped"
+        for path, row in by_path.items():
+            assert (row["status"], row["engine"], row["transfer"]) == ("tagged", "sandbox", "upload")
+            assert json.loads((library / f"{path}.tags.json").read_text())["tags"] == row["tags"]
+        assert len(list(library.rglob("*.tags.json"))) == len(by_path) == run.json["tagged"]
+        assert list(run.json) == SUMMARY_KEYS
+        assert run.json == deployment.run("photos").summary()
+        failures = (deployment.run("photos").folder / "failures.jsonl").read_text().splitlines()
+        assert [json.loads(line)["source"]["path"] for line in failures] == ["damaged.jpg"]
+        calls = logged_calls(deployment.folder / "state" / "sandbox")
+        assert len(calls) == run.json["calls"] == len(photos) - 1  # what is no image is not asked for
+        assert not stored_files(deployment)  # uploads are removed again
+
+
+def stored_files(deployment: Deployment) -> list[Path]:
+    return [path for path in (deployment.folder / "state/sandbox/files").rglob("*") if path.is_file()]
+
+
+def test_a_bucket_is_tagged_through_signed_links_and_all_else_is_preserved(
+    tmp_path: Path, s3_server: S3UnderTest
+) -> None:
+    bucket, client = s3_server.bucket(), s3_server.client()
+    keys = [f"in/ü {number} +%.png" for number in range(12)]
+    for key in keys:
+        client.put_object(
+            Bucket=bucket,
+            Key=key,
+            Body=(PHOTOS / "clock.png").read_bytes(),
+            ContentType="image/png",
+            CacheControl="max-age=60",
+            ContentDisposition="inline",
+            ContentLanguage="de",
+            Metadata={"owner": "somebody else"},
+            Tagging="team=blue",
+        )
+    client.put_object(Bucket=bucket, Key="in/broken.png", Body=b"\x89PNG\r\n\x1a\n broken")
+    before = {key: look(s3_server, bucket, key) for key in keys}
+    with ExitStack() as stack:
+        sandbox = stack.enter_context(running_sandbox())
+        deployment = stack.enter_context(deployed(tmp_path, **sandbox.environment, **s3_server.environment))
+
+        run = deployment.finish(
+            deployment.start("run", f"s3://{bucket}/in/", "--run-id", "bucket", "--json"), code=1
+        )
+
+        with deployment.explained():
+            ids = [f"s3://{bucket}/{key}" for key in sorted(["in/broken.png", *keys])]
+            rows = {row["source"]["key"]: row for row in assert_whole(deployment.run("bucket"), ids)}
+            assert rows.pop("in/broken.png")["status"] == "failed"
+            for key, row in rows.items():
+                after = look(s3_server, bucket, key)
+                ours = {
+                    name: value for name, value in after["Metadata"].items() if name.startswith("tagmill-")
+                }
+                assert tags_of(ours["tagmill-tags"]) == row["tags"]["auto"]
+                assert (ours["tagmill-run"], ours["tagmill-schema"]) == ("bucket", "1")
+                after["Metadata"] = {
+                    name: after["Metadata"][name] for name in after["Metadata"].keys() - ours
+                }
+                assert after == before[key]
+                assert (row["transfer"], row["writes"]["metadata"]["status"]) == ("url", "written")
+            assert run.json["writes"]["written"] == len(keys)
+            assert sandbox.stats()["calls"] == run.json["calls"] == len(ids)
+            assert "Signature" not in (deployment.run("bucket").folder / "manifest.jsonl").read_text()
+
+
+def look(s3: S3UnderTest, bucket: str, key: str) -> Json:
+    """All that is kept of an object, but for what every write changes."""
+    client = s3.client()
+    head: dict[str, Any] = dict(client.head_object(Bucket=bucket, Key=key))
+    for name in ("ResponseMetadata", "LastModified"):
+        head.pop(name, None)
+    tags = client.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
+    body = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    return {**head, "tags": tags, "body": body}
+
+
+def tags_of(text: str) -> dict[str, int]:
+    pairs = (pair.rpartition(":") for pair in text.split(","))
+    return {unquote(label): int(confidence) for label, _, confidence in pairs}
+
+
+def library(deployment: Deployment, images: int) -> list[str]:
+    """Make a folder of pictures; return their ids."""
+    folder = deployment.folder / "library"
+    folder.mkdir()
+    files = [folder / f"{number:05d}.png" for number in range(images)]
+    for file in files:
+        file.write_bytes(PIXEL)
+    return [f"file://{file}" for file in files]
+
+
+# --- while it goes on -------------------------------------------------------------------------------------
+
+
+class Slow:
+    """An embedded run against a sandbox that is slow until it is told otherwise."""
+
+    def __init__(self, deployment: Deployment, sandbox: SandboxUnderTest, handles: list[str]) -> None:
+        self.deployment, self.sandbox, self.handles = deployment, sandbox, handles
+        said = "\n".join(handles).encode()
+        self.program = deployment.start("run", "-", "--run-id", "slow", "--json", said=said)
+        deployment.until(lambda: sandbox.stats()["calls"] >= 2 * IN_FLIGHT, "calls are made")
+
+    @property
+    def ids(self) -> list[str]:
+        return [f"filestack:{handle}" for handle in self.handles]
+
+    def hurry(self) -> None:
+        self.sandbox.faults(latency_ms=0)
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[Slow]:
+    data = tmp_path / "sandbox"
+    handles = stock(data, 120)
+    config = {"data_folder": str(data), "cache": False, "latency_seconds": 0.3}
+    with running_sandbox(**config) as sandbox, deployed(tmp_path, **sandbox.environment) as deployment:
+        yield Slow(deployment, sandbox, handles)
+
+
+def test_a_run_that_goes_on_is_shown_and_refuses_a_second_one_beside_it(slow: Slow) -> None:
+    deployment = slow.deployment
+
+    shown = deployment.status()
+    second = deployment.start("run", "-", said=b"abcdefghij0123456789")
+
+    deployment.finish(second, code=2)
+    slow.hurry()
+    deployment.finish(slow.program)
+    with deployment.explained():
+        assert (shown["run_id"], shown["state"]) == ("slow", "running")
+        assert 0 < shown["calls"] <= slow.sandbox.stats()["calls"]
+        assert f"pid {slow.program.pid}" in second.stderr
+        assert "Traceback" not in second.stderr
+        assert_all_tagged(deployment.run("slow"), slow.ids)
+
+
+def test_ctrl_c_drains_and_resume_finishes_without_paying_again(slow: Slow) -> None:
+    deployment = slow.deployment
+    children = slow.program.descendants()
+
+    slow.program.interrupt()
+
+    deployment.finish(slow.program, code=130, within=15)
+    with deployment.explained():
+        assert (slow.program.json["state"], slow.program.json["reason"]) == ("paused", "interrupted")
+        assert 0 < slow.program.json["remaining"] < len(slow.handles)
+        assert not any_alive(children)
+    slow.hurry()
+    resumed = deployment.finish(deployment.start("run", "--resume", "slow", "--json"))
+    with deployment.explained():
+        assert_all_tagged(deployment.run("slow"), slow.ids)
+        assert slow.sandbox.stats()["billed"] == resumed.json["calls"] == len(slow.handles)
+        assert resumed.json["maybe_charged"] == 0
+
+
+def test_a_second_ctrl_c_aborts_calls_in_flight(slow: Slow) -> None:
+    deployment = slow.deployment
+    slow.sandbox.faults({"fault": "hang", "seconds": 120})
+    calls = slow.sandbox.stats()["calls"]
+    deployment.until(lambda: slow.sandbox.stats()["calls"] >= calls + IN_FLIGHT, "all lanes hang")
+    children = slow.program.descendants()
+    slow.program.interrupt()
+    deployment.until(lambda: "once more" in slow.program.stderr, "the first Ctrl-C is answered")
+
+    slow.program.interrupt()
+
+    deployment.finish(slow.program, code=130, within=10)
+    deployment.until(lambda: not any_alive(children), "nothing is left behind")
+    assert "Traceback" not in slow.program.stderr
+    slow.sandbox.faults(latency_ms=0)
+    deployment.finish(deployment.start("run", "--resume", "slow"))
+    with deployment.explained():
+        assert_all_tagged(deployment.run("slow"), slow.ids)
+        assert slow.sandbox.stats()["calls"] <= len(slow.handles) + IN_FLIGHT
+
+
+def test_a_killed_run_leaves_no_process_behind_and_resume_finishes_it(deployment: Deployment) -> None:
+    ids = library(deployment, 150)
+    run = deployment.start("run", "library", "--run-id", "killed", TAGMILL_RATE="60/s")
+    log = deployment.folder / "state" / "sandbox"
+    deployment.until(lambda: len(logged_calls(log)) >= 40, "calls are made")
+    children = run.descendants()
+    commands = " ".join(word for child in children for word in child.cmdline())
+    assert all(server in commands for server in ("redis-server", "tagmill.sandbox", "tagmill.worker.serve"))
+
+    run.kill()
+
+    deployment.until(lambda: not any_alive(children), "nothing is left behind", 10)
+    calls = len(logged_calls(log))
+    assert calls < len(ids)
+    resumed = deployment.finish(deployment.start("run", "--resume", "killed", "--json"))
+    with deployment.explained():
+        assert_all_tagged(deployment.run("killed"), ids)
+        calls += len(logged_calls(log))
+        assert calls <= len(ids) + IN_FLIGHT
+        assert resumed.json["calls"] - resumed.json["maybe_charged"] <= calls <= resumed.json["calls"]

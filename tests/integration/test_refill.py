@@ -1,0 +1,717 @@
+"""Refill against a model: whatever is lost, killed or flushed, every chunk is committed and the run ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import orjson
+import pytest
+from fakes.files import Died, MemoryFiles, MortalFiles
+from fakes.runs import RUN, SmallRun, a_spec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from redis.asyncio import Redis
+from servers.redis import RedisUnderTest
+from structlog.testing import capture_logs
+
+from tagmill.config.celery import QUEUE
+from tagmill.worker.counts import Counts
+from tagmill.worker.errors import RedisUnavailableError
+from tagmill.worker.models import Chunk, Json, Status
+from tagmill.worker.refill import MIN_WINDOW, RECOUNTS_PER_TICK, RUNS_SECONDS, WINDOW_PER_PROCESS, Refill
+from tagmill.worker.state.board import Board
+from tagmill.worker.state.keys import Keys
+from tagmill.worker.state.leases import Lease, Leases
+from tagmill.worker.store.runs import Control, Runs, RunSpec, Verb
+from tagmill.worker.summary import finished, read_summary
+
+STATUSES = [Status.TAGGED, Status.FAILED, Status.SKIPPED]
+LEASE_SECONDS = 600.0
+LONG = 600.0
+MAX_ROUNDS = 100
+_prefixes = itertools.count()
+
+
+class Fleet(NamedTuple):
+    """One Redis for all examples; each keeps to a prefix of its own."""
+
+    client: Any  #: redis-py types every reply as bytes or str or more
+    aredis: Redis
+    loop: asyncio.Runner
+
+
+@pytest.fixture(scope="module")
+def fleet(redis_server: RedisUnderTest) -> Iterator[Fleet]:
+    with redis_server.sync_client() as client, asyncio.Runner() as loop:
+        aredis = redis_server.client()
+        yield Fleet(client, aredis, loop)
+        loop.run(aredis.aclose())
+
+
+class World:
+    """A run, its queue, and the workers that hold its chunks."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet, self.keys = fleet, Keys(f"refill-{next(_prefixes)}")
+        self.files = MortalFiles()
+        self.run = SmallRun(self.files)
+        self.board = Board(fleet.client, self.keys, QUEUE)
+        self.leases = Leases(fleet.aredis, self.keys, LEASE_SECONDS)
+        self.published: list[Chunk] = []
+
+    def refill(self) -> Refill:
+        return Refill(self.files, self.board, self.publish, only=RUN, grace_seconds=0.0)
+
+    @property
+    def queue(self) -> str:
+        return self.keys.queue(QUEUE)
+
+    @property
+    def waiting(self) -> list[bytes]:
+        """Messages, the next one last."""
+        return list(self.fleet.client.lrange(self.queue, 0, -1))
+
+    @property
+    def parts(self) -> set[tuple[int, int]]:
+        return self.run.parts.committed_from(0)
+
+    def publish(self, chunk: Chunk) -> None:
+        self.published.append(chunk)
+        self.fleet.client.lpush(self.queue, orjson.dumps(chunk.to_message()))
+
+    def pop(self) -> Chunk | None:
+        message = self.fleet.client.rpop(self.queue)
+        return Chunk.from_message(orjson.loads(message)) if message else None
+
+    def take(self, chunk: Chunk) -> Lease | None:
+        """What a worker does first: a chunk that is committed needs no more work."""
+        lease = self.fleet.loop.run(self.leases.take(chunk))
+        if lease is not None and (chunk.shard, chunk.offset) in self.parts:
+            self.hint(lease, Counts.of_rows(self.run.parts.rows(chunk)))
+            return None
+        return lease
+
+    def commit_part(self, chunk: Chunk) -> Counts:
+        rows = self.run.rows(chunk, STATUSES)
+        if not self.run.parts.commit(chunk, rows):
+            self.run.parts.count_extra(chunk, calls=1, maybe_charged=0)
+        return Counts.of_rows(rows)
+
+    def hint(self, lease: Lease, counts: Counts) -> None:
+        self.fleet.loop.run(lease.commit(orjson.dumps(counts.to_json())))
+
+    def work(self, chunk: Chunk) -> None:
+        """From the message to the end, undisturbed."""
+        lease = self.take(chunk)
+        if lease is not None:
+            self.hint(lease, self.commit_part(chunk))
+
+    def drain(self) -> None:
+        while (chunk := self.pop()) is not None:
+            self.work(chunk)
+
+    def control(self, verb: Verb) -> None:
+        control = Runs(self.files).set_control(RUN, Control(verb=verb))
+        self.board.note_control(RUN, control)
+
+    def flush(self) -> None:
+        """`FLUSHALL`, of our prefix."""
+        for key in self.fleet.client.scan_iter(self.keys.queue("*"), count=1000):
+            self.fleet.client.delete(key)
+
+    def expire(self, chunk: Chunk) -> None:
+        self.fleet.client.delete(self.keys.lease(chunk))
+
+    def time_passes(self) -> None:
+        """Whatever is parked is due."""
+        for member in self.fleet.client.zrange(self.keys.parked(), 0, -1):
+            self.fleet.client.zadd(self.keys.parked(), {member: 0.0})
+
+    def rows(self, name: str = "manifest.jsonl") -> list[Json]:
+        return [orjson.loads(line) for line in self.files.contents[f"runs/{RUN}/{name}"].splitlines()]
+
+    def check_finished(self) -> None:
+        """Every image has one row, in plan order, and what was paid is counted."""
+        rows = self.rows()
+        assert [row["id"] for row in rows] == [f"filestack:h{number}" for number in range(self.run.planned)]
+        summary = read_summary(self.files, RUN)
+        assert summary is not None
+        assert (summary["state"], summary["remaining"]) == ("completed", 0)
+        assert summary["planned"] == len(rows)
+        extra, _ = self.run.parts.extra()
+        assert summary["calls"] <= Counts.of_rows(rows).calls + extra
+
+
+@pytest.fixture
+def world(fleet: Fleet) -> World:
+    return World(fleet)
+
+
+# --- the model --------------------------------------------------------------------------------------------
+
+
+class Fate(RuleBasedStateMachine):
+    """Anything may happen at any time; `teardown` lets all go well from then on."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        super().__init__()
+        self.world = World(fleet)
+        self.refills = [self.world.refill(), self.world.refill()]
+        self.known: list[set[tuple[int, int]]] = [set(), set()]  #: committed, as each refill was told
+        self.in_hand: list[Chunk] = []  #: taken off the queue, no lease yet
+        self.working: list[tuple[Chunk, Lease]] = []  #: some of them in vain, their lease is over
+        self.processes = 0
+        self.planned, self.paused = False, False
+        self.orderly = True  #: no message was lost, sent twice or held up
+        self.deceived = False  #: Redis told of parts that are not there
+
+    # --- planning
+
+    @precondition(lambda self: not self.planned)
+    @rule(images=st.integers(1, 60), chunk_size=st.integers(5, 12))
+    def plan_another_shard(self, images: int, chunk_size: int) -> None:
+        self.world.run.shard(images, chunk_size)
+
+    @precondition(lambda self: not self.planned)
+    @rule()
+    def finish_planning(self) -> None:
+        self.world.run.finish_plan()
+        self.planned = True
+
+    # --- refill
+
+    @rule(who=st.integers(0, 1))
+    def tick(self, who: int) -> None:
+        world, refill = self.world, self.refills[who]
+        self._look_before(who)
+        known = self.known[who]
+        chunks = world.run.chunks
+        leased = world.board.leased(chunks)
+        parked = world.board.parked()
+        waiting = {Chunk.from_message(orjson.loads(message)) for message in world.waiting}
+        world.published.clear()
+        leads = refill.tick()
+        published = list(world.published)
+        places = {(chunk.shard, chunk.offset) for chunk in published}
+        assert leads or not published
+        assert not (self.paused and published)
+        assert len(set(published)) == len(published)
+        assert set(published) <= set(chunks)
+        assert not {chunk.id for chunk in published} & (leased | parked)
+        assert not places & known
+        uncommitted = [(chunk.shard, chunk.offset) for chunk in chunks]
+        uncommitted = [place for place in uncommitted if place not in known]
+        assert places <= set(uncommitted[: self._window()])
+        if self.in_hand:
+            self.orderly = False
+        if self.orderly:
+            assert not waiting & set(published)
+        self._look_after()
+
+    def _look_before(self, who: int) -> None:
+        """Note what the refill is about to be told."""
+        refill = self.refills[who]
+        done = {place for place in self.world.board.done(RUN, 0) if place in self.world.parts}
+        self.known[who] = (self.known[who] if refill._leading else self.world.parts) | done
+
+    def _look_after(self) -> None:
+        counts = self.world.board.counts(RUN, 0)
+        if counts is not None and not self.deceived:
+            committed = sum(
+                chunk.count
+                for chunk in self.world.run.chunks
+                if (chunk.shard, chunk.offset) in self.world.parts
+            )
+            assert counts.settled <= committed
+        if finished(self.world.files, RUN, 0):
+            self.world.check_finished()
+
+    def _window(self) -> int:
+        return max(WINDOW_PER_PROCESS * self.processes, MIN_WINDOW)
+
+    @rule(who=st.integers(0, 1), nth=st.integers(1, 6), written=st.booleans())
+    def refiller_dies_at_a_write(self, who: int, nth: int, *, written: bool) -> None:
+        self.world.files.die_at(nth, written=written)
+        try:
+            self.tick(who)
+        except Died:
+            self.refills[who] = self.world.refill()
+        finally:
+            self.world.files.die_at(0, written=False)
+
+    @rule()
+    def leader_falls_silent(self) -> None:
+        self.world.fleet.client.delete(self.world.keys.refill_leader())
+
+    @rule(who=st.integers(0, 1))
+    def leader_resigns(self, who: int) -> None:
+        self.refills[who].resign()
+
+    @rule(processes=st.integers(0, 10))
+    def workers_come_and_go(self, processes: int) -> None:
+        self.world.board.note_worker("worker", processes)
+        self.processes = processes
+
+    @rule(pause=st.booleans())
+    def pause_or_resume(self, *, pause: bool) -> None:
+        self.world.control(Verb.PAUSE if pause else Verb.RESUME)
+        self.paused = pause
+
+    # --- messages
+
+    @precondition(lambda self: self.world.waiting)
+    @rule()
+    def deliver(self) -> None:
+        chunk = self.world.pop()
+        assert chunk is not None
+        self.in_hand.append(chunk)
+
+    @precondition(lambda self: self.world.waiting)
+    @rule(count=st.integers(1, 8))
+    def deliver_and_take(self, count: int) -> None:
+        for _ in range(count):
+            if (chunk := self.world.pop()) is not None:
+                self._take(chunk)
+
+    @precondition(lambda self: self.world.waiting)
+    @rule(count=st.integers(1, 20))
+    def work_well(self, count: int) -> None:
+        for _ in range(count):
+            if (chunk := self.world.pop()) is not None:
+                self.world.work(chunk)
+
+    @precondition(lambda self: self.world.waiting)
+    @rule(data=st.data())
+    def lose_a_message(self, data: st.DataObject) -> None:
+        message = data.draw(st.sampled_from(self.world.waiting))
+        self.world.fleet.client.lrem(self.world.queue, 1, message)
+        self.orderly = False
+
+    @precondition(lambda self: self.world.waiting)
+    @rule(data=st.data())
+    def duplicate_a_message(self, data: st.DataObject) -> None:
+        message = data.draw(st.sampled_from(self.world.waiting))
+        self.world.fleet.client.lpush(self.world.queue, message)
+        self.orderly = False
+
+    # --- workers
+
+    @precondition(lambda self: self.in_hand)
+    @rule(data=st.data())
+    def take(self, data: st.DataObject) -> None:
+        self._take(self.in_hand.pop(data.draw(st.integers(0, len(self.in_hand) - 1))))
+
+    def _take(self, chunk: Chunk) -> None:
+        lease = self.world.take(chunk)
+        if lease is not None:
+            self.working.append((chunk, lease))
+
+    def _worker(self, data: st.DataObject) -> tuple[Chunk, Lease]:
+        return self.working.pop(data.draw(st.integers(0, len(self.working) - 1)))
+
+    @precondition(lambda self: self.working)
+    @rule(data=st.data())
+    def commit(self, data: st.DataObject) -> None:
+        chunk, lease = self._worker(data)
+        self.world.hint(lease, self.world.commit_part(chunk))
+
+    @precondition(lambda self: self.working)
+    @rule(data=st.data())
+    def die_between_part_and_hint(self, data: st.DataObject) -> None:
+        chunk, _ = self._worker(data)
+        self.world.commit_part(chunk)
+
+    @precondition(lambda self: self.working)
+    @rule(data=st.data())
+    def die_at_work(self, data: st.DataObject) -> None:
+        self._worker(data)
+
+    @precondition(lambda self: self.working)
+    @rule(data=st.data(), seconds=st.sampled_from([0.0, LONG]))
+    def park(self, data: st.DataObject, seconds: float) -> None:
+        _, lease = self._worker(data)
+        self.world.fleet.loop.run(lease.park(seconds))
+
+    @precondition(lambda self: self.working)
+    @rule(data=st.data())
+    def renew(self, data: st.DataObject) -> None:
+        chunk, lease = self._worker(data)
+        if self.world.fleet.loop.run(lease.renew()):
+            self.working.append((chunk, lease))
+
+    @precondition(lambda self: self.world.run.chunks)
+    @rule(data=st.data())
+    def lease_expires(self, data: st.DataObject) -> None:
+        self.world.expire(data.draw(st.sampled_from(self.world.run.chunks)))
+
+    @rule()
+    def time_passes(self) -> None:
+        self.world.time_passes()
+
+    # --- Redis
+
+    @rule()
+    def flush_redis(self) -> None:
+        self.world.flush()
+        self.orderly, self.processes = False, 0
+
+    @precondition(lambda self: self.world.run.chunks)
+    @rule(data=st.data())
+    def tell_of_a_part_that_is_not_there(self, data: st.DataObject) -> None:
+        """What an earlier run of the same name may leave in Redis."""
+        chunk = data.draw(st.sampled_from(self.world.run.chunks))
+        if (chunk.shard, chunk.offset) not in self.world.parts:
+            self.world.board.note_done(chunk, Counts(tagged=chunk.count))
+            self.deceived = True
+
+    # --- and from then on all goes well
+
+    def teardown(self) -> None:
+        world = self.world
+        if not self.planned:
+            world.run.finish_plan()
+        world.control(Verb.RESUME)
+        for chunk in world.run.chunks:
+            world.expire(chunk)
+        world.fleet.client.delete(world.keys.refill_leader())
+        rounds = 0
+        while not finished(world.files, RUN, 0):
+            rounds += 1
+            assert rounds < MAX_ROUNDS
+            world.time_passes()
+            self.refills[0].tick()
+            world.drain()
+        world.check_finished()
+        self._check_the_end()
+        world.flush()
+
+    def _check_the_end(self) -> None:
+        """Whoever comes now, even with a memory of before, finds nothing to do in the end."""
+        world, kept = self.world, dict(self.world.files.contents)
+        for _ in range(5):
+            self.refills[0].tick()
+            world.drain()
+        world.published.clear()
+        assert self.refills[0].tick()
+        assert world.published == []
+        changed = {name for name in world.files.contents if world.files.contents[name] != kept.get(name)}
+        assert changed <= set()
+        assert world.board.counts(RUN, 0) is None
+
+
+def run_model(fleet: Fleet, examples: int, steps: int) -> None:
+    run_state_machine_as_test(
+        lambda: Fate(fleet),  # type: ignore[arg-type] # any factory will do, says its documentation
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=[
+                HealthCheck.too_slow,
+                HealthCheck.filter_too_much,
+                HealthCheck.data_too_large,
+            ],
+        ),
+    )
+
+
+def test_whatever_happens_every_chunk_is_committed_and_the_run_ends(fleet: Fleet) -> None:
+    run_model(fleet, examples=60, steps=40)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3_600)
+def test_whatever_happens_ten_thousand_times(fleet: Fleet) -> None:
+    run_model(fleet, examples=10_000, steps=60)
+
+
+# --- one thing at a time ----------------------------------------------------------------------------------
+
+
+def test_an_undisturbed_run_publishes_every_chunk_once(world: World) -> None:
+    for _ in range(5):
+        world.run.shard(60, 10)
+    world.run.finish_plan()
+    refill = world.refill()
+    for _ in range(4):
+        assert refill.tick()
+        world.drain()
+    assert sorted(world.published) == world.run.chunks
+    world.check_finished()
+
+
+def test_it_publishes_ahead_three_chunks_a_process_within_bounds(world: World) -> None:
+    world.run.shard(10_000, 10)
+    refill = world.refill()
+    for processes, most in ((0, 16), (5, 16), (20, 60), (10_000, 512)):
+        world.board.note_worker("worker", processes)
+        refill.tick()
+        assert len(world.waiting) == most
+
+
+def test_it_publishes_while_planning_goes_on(world: World) -> None:
+    refill = world.refill()
+    assert refill.tick()
+    world.run.shard(10, 10)
+    refill.tick()
+    world.drain()
+    refill.tick()
+    assert not finished(world.files, RUN, 0)
+    world.run.shard(10, 10)
+    world.run.finish_plan()
+    refill.tick()
+    world.drain()
+    refill.tick()
+    world.check_finished()
+
+
+def test_a_run_without_images_ends_at_once(world: World) -> None:
+    world.run.finish_plan()
+    world.refill().tick()
+    world.check_finished()
+
+
+def test_only_one_process_publishes(world: World) -> None:
+    world.run.shard(10, 10)
+    first, second = world.refill(), world.refill()
+    assert first.tick()
+    assert not second.tick()
+    first.resign()
+    assert second.tick()
+    assert len(world.published) == 1
+
+
+def test_a_message_that_was_lost_is_sent_again_after_the_grace(world: World) -> None:
+    world.run.shard(30, 10)
+    refill = world.refill()
+    refill.tick()
+    lost = world.pop()
+    refill.tick()
+    assert world.published == world.run.chunks
+    refill.tick()
+    assert world.published == [*world.run.chunks, lost]
+
+
+def test_a_worker_has_the_grace_to_take_the_lease(world: World) -> None:
+    world.run.shard(10, 10)
+    refill = Refill(world.files, world.board, world.publish, only=RUN)
+    refill.tick()
+    world.pop()
+    for _ in range(3):
+        refill.tick()
+    assert len(world.published) == 1
+
+
+def test_a_dead_worker_s_chunk_is_sent_again_when_its_lease_is_over(world: World) -> None:
+    world.run.shard(10, 10)
+    refill = world.refill()
+    refill.tick()
+    chunk = world.pop()
+    assert chunk is not None
+    world.take(chunk)
+    for _ in range(3):
+        refill.tick()
+    assert world.published == [chunk]
+    world.expire(chunk)
+    refill.tick()
+    assert world.published == [chunk, chunk]
+
+
+def test_a_parked_chunk_is_sent_again_in_its_time(world: World) -> None:
+    world.run.shard(10, 10)
+    refill = world.refill()
+    refill.tick()
+    chunk = world.pop()
+    assert chunk is not None
+    lease = world.take(chunk)
+    assert lease is not None
+    world.fleet.loop.run(lease.park(LONG))
+    for _ in range(3):
+        refill.tick()
+    assert world.published == [chunk]
+    world.time_passes()
+    refill.tick()
+    assert world.published == [chunk, chunk]
+
+
+def test_a_paused_run_is_not_published_and_goes_on_when_resumed(world: World) -> None:
+    world.run.shard(10, 10)
+    world.control(Verb.PAUSE)
+    refill = world.refill()
+    refill.tick()
+    assert world.published == []
+    world.control(Verb.RESUME)
+    refill.tick()
+    assert len(world.published) == 1
+
+
+def test_a_pause_that_redis_does_not_know_of_holds(world: World) -> None:
+    world.run.shard(10, 10)
+    Runs(world.files).set_control(RUN, Control(verb=Verb.PAUSE))
+    world.refill().tick()
+    assert world.published == []
+
+
+def test_a_commit_without_its_hint_is_found_by_the_next_leader(world: World) -> None:
+    world.run.shard(10, 10)
+    world.run.finish_plan()
+    world.commit_part(world.run.chunks[0])
+    refill = world.refill()
+    for _ in range(2):
+        refill.tick()
+    assert world.published == []
+    world.check_finished()
+
+
+def test_what_redis_lost_of_the_counts_is_put_back(world: World) -> None:
+    world.run.shard(100, 10)
+    world.run.shard(100, 10)
+    refill = world.refill()
+    refill.tick()
+    for _ in range(13):
+        world.work(world.pop() or world.run.chunks[0])
+    refill.tick()
+    before = world.board.counts(RUN, 0)
+    assert before is not None
+    assert before.settled == 130
+    world.flush()
+    refill.tick()
+    assert world.board.counts(RUN, 0) == before
+
+
+def test_counts_that_take_several_looks_to_put_back_are_unknown_meanwhile(world: World) -> None:
+    world.run.shard((RECOUNTS_PER_TICK + 10) * 10, 10)
+    for chunk in world.run.chunks[:-1]:
+        world.commit_part(chunk)
+    refill = world.refill()
+    refill.tick()
+    refill.tick()
+    assert world.board.counts(RUN, 0) is None
+    refill.tick()
+    counts = world.board.counts(RUN, 0)
+    assert counts is not None
+    assert counts.settled == (RECOUNTS_PER_TICK + 9) * 10
+
+
+def test_who_commits_late_to_a_compacted_shard_is_not_counted_again(world: World) -> None:
+    world.run.shard(10, 10)
+    refill = world.refill()
+    refill.tick()
+    chunk = world.pop()
+    assert chunk is not None
+    lease = world.take(chunk)
+    assert lease is not None
+    world.expire(chunk)
+    world.work(chunk)
+    refill.tick()
+    world.hint(lease, world.commit_part(chunk))
+    refill.tick()
+    counts = world.board.counts(RUN, 0)
+    assert counts is not None
+    assert counts.settled == 10
+
+
+def test_views_that_a_dead_refiller_left_out_are_written_by_the_next(world: World) -> None:
+    world.run.shard(10, 10)
+    world.run.finish_plan()
+    refill = world.refill()
+    refill.tick()
+    world.drain()
+    world.files.die_at(4, written=True)  # rows, entry, index, and then the mark
+    with contextlib.suppress(Died):
+        refill.tick()
+    world.files.die_at(0, written=False)
+    assert world.files.exists(f"runs/{RUN}/passes/0000/_SUCCESS")
+    assert not finished(world.files, RUN, 0)
+    refill.resign()
+    world.refill().tick()
+    world.check_finished()
+
+
+# --- a fleet with several runs ----------------------------------------------------------------------------
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def shared(world: World, clock: Clock) -> Refill:
+    """Serves every run of the store."""
+    return Refill(world.files, world.board, world.publish, grace_seconds=0.0, clock=clock)
+
+
+def another_run(files: MemoryFiles, run_id: str, *, embedded: bool = False) -> SmallRun:
+    run = SmallRun(files, RunSpec(run_id, a_spec().created_at, {}, "fake", (), embedded=embedded))
+    run.shard(10, 10)
+    return run
+
+
+def test_every_run_of_the_fleet_is_served(world: World, shared: Refill, clock: Clock) -> None:
+    another_run(world.files, "b-run")
+    another_run(world.files, "c-run", embedded=True)
+    shared.tick()
+    assert [chunk.run_id for chunk in world.published] == ["b-run"]
+    another_run(world.files, "d-run")
+    shared.tick()
+    clock.now += RUNS_SECONDS
+    shared.tick()
+    assert [chunk.run_id for chunk in world.published] == ["b-run", "d-run"]
+
+
+def test_a_run_that_cannot_be_served_does_not_stop_the_others(world: World, shared: Refill) -> None:
+    for run_id, run_file in (("a-newer", b'{"format": 99}'), ("b-damaged", b"{"), ("c-empty", None)):
+        world.files.create(f"runs/{run_id}/input/list.txt", b"")
+        if run_file:
+            world.files.create(f"runs/{run_id}/run.json", run_file)
+    another_run(world.files, "d-run")
+    with capture_logs() as logs:
+        for _ in range(3):
+            shared.tick()
+    assert [chunk.run_id for chunk in world.published] == ["d-run"]
+    assert [entry["run_id"] for entry in logs] == ["a-newer", "b-damaged", "c-empty"]
+
+
+def test_one_run_s_failure_is_the_failure_of_who_serves_it_alone(world: World) -> None:
+    world.files.contents[f"runs/{RUN}/run.json"] = b"{"
+    with pytest.raises(ValueError, match="unexpected end of data"):
+        world.refill().tick()
+
+
+def test_redis_away_ends_the_tick(world: World, shared: Refill) -> None:
+    another_run(world.files, "b-run")
+
+    def refuse(_: Chunk) -> None:
+        raise RedisUnavailableError("away")
+
+    shared._publish = refuse
+    with pytest.raises(RedisUnavailableError):
+        shared.tick()
+
+
+def test_a_finished_run_leaves_nothing_in_redis_even_if_its_finisher_died(
+    world: World, shared: Refill
+) -> None:
+    run = another_run(world.files, "b-run", embedded=False)
+    run.finish_plan()
+    run.commit(run.chunks[0])
+    for _ in range(2):
+        shared.tick()
+    assert finished(world.files, "b-run", 0)
+    world.board.note_done(run.chunks[0], Counts(tagged=10))
+    shared.resign()
+    Refill(world.files, world.board, world.publish).tick()
+    assert world.board.done("b-run", 0) == {}

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import io
+
+import orjson
+import pytest
+from fakes.files import MemoryFiles
+from fakes.runs import RUN, a_spec
+
+from tagmill.worker.errors import ConfigError, NotFoundError
+from tagmill.worker.store.runs import FORMAT, Control, Runs, Verb
+
+SPEC_FILE = f"runs/{RUN}/run.json"
+
+
+@pytest.fixture
+def files() -> MemoryFiles:
+    return MemoryFiles()
+
+
+def test_a_spec_comes_back_as_it_was(files: MemoryFiles) -> None:
+    spec = a_spec(rate="20/s", keep_uploads=True, policy={"min_confidence": 50}, chunk_size=7, embedded=False)
+    Runs(files).create(spec)
+    assert Runs(files).read(RUN) == spec
+
+
+def test_a_run_of_a_newer_format_is_refused(files: MemoryFiles) -> None:
+    Runs(files).create(a_spec())
+    newer = orjson.loads(files.contents[SPEC_FILE]) | {"format": FORMAT + 1, "unheard_of": True}
+    files.contents[SPEC_FILE] = orjson.dumps(newer)
+    with pytest.raises(
+        ConfigError, match=rf"run {RUN} was written by a newer Tagmill \(format {FORMAT + 1}\)"
+    ):
+        Runs(files).read(RUN)
+
+
+def test_an_unknown_run_is_not_found(files: MemoryFiles) -> None:
+    with pytest.raises(NotFoundError, match="no run another-run in memory"):
+        Runs(files).read("another-run")
+
+
+def test_a_run_without_control_goes_on(files: MemoryFiles) -> None:
+    assert Runs(files).control(RUN) == Control(n=0, verb=Verb.RESUME)
+    assert Runs(files).control(RUN).running
+
+
+def test_the_newest_control_counts(files: MemoryFiles) -> None:
+    runs = Runs(files)
+    runs.set_control(
+        RUN, Control(verb=Verb.PAUSE, reason="credentials", message="no key", by="worker", at="now")
+    )
+    assert runs.control(RUN) == Control(1, Verb.PAUSE, "credentials", "no key", "worker", "now")
+    assert not runs.control(RUN).running
+    for _ in range(11):
+        runs.set_control(RUN, Control(verb=Verb.RESUME))
+    assert runs.control(RUN) == Control(12)
+
+
+def test_only_a_run_that_goes_on_is_paused(files: MemoryFiles) -> None:
+    runs = Runs(files)
+    first = runs.pause(RUN, Control(verb=Verb.PAUSE, reason="credentials"))
+    assert runs.pause(RUN, Control(verb=Verb.PAUSE, reason="budget")) == first
+    assert runs.control(RUN).reason == "credentials"
+
+
+def test_a_list_is_copied_whole_and_read_again(files: MemoryFiles) -> None:
+    runs, content = Runs(files), b"handle\n" * 400_000
+    runs.copy_input(RUN, "handles.txt", io.BytesIO(content))
+    with runs.open_input(RUN, "handles.txt") as stream:
+        assert stream.read() == content
+
+
+def test_what_is_kept_beside_a_run_is_kept_once(files: MemoryFiles) -> None:
+    runs = Runs(files)
+    runs.keep_input(RUN, "sample.json", b"1")
+    runs.keep_input(RUN, "sample.json", b"2")
+    assert runs.read_input(RUN, "sample.json") == b"1"

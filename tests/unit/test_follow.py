@@ -1,0 +1,138 @@
+"""Following a run; its parts here are as small as the follower's use of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from fakes.files import MemoryFiles
+from fakes.runs import RUN, SmallRun
+from structlog.testing import capture_logs
+
+from tagmill.producer.display import Display
+from tagmill.producer.follow import TICK_SECONDS, Follower, Interrupt
+from tagmill.producer.live import LiveRun
+from tagmill.producer.pace import Pace
+from tagmill.worker.compaction import Compaction
+from tagmill.worker.errors import NotFoundError, RedisUnavailableError, RunStoreUnavailableError
+from tagmill.worker.models import Json
+from tagmill.worker.refill import Refill
+from tagmill.worker.store.runs import Control, Runs, Verb
+
+
+class Ticking:
+    """Stands for the refill; each tick does what comes next."""
+
+    def __init__(self, *steps: Callable[[], None]) -> None:
+        self._steps = list(steps)
+        self.ticks = 0
+
+    def tick(self) -> None:
+        self.ticks += 1
+        if self._steps:
+            self._steps.pop(0)()
+
+
+class Shown(Display):
+    def __init__(self) -> None:
+        super().__init__(Pace(10.0))
+        self.looks: list[tuple[str, bool]] = []
+
+    def show(self, summary: Json, *, planning: bool) -> None:
+        self.looks.append((summary["state"], planning))
+
+
+class Following:
+    def __init__(self, *steps: Callable[[], None]) -> None:
+        self.run = SmallRun(MemoryFiles())
+        self.run.shard(10, 10)
+        self.refill, self.display, self.interrupt = Ticking(*steps), Shown(), Interrupt()
+        self.slept: list[float] = []
+        self.supervised = 0
+
+    def follow(self, **changes: Any) -> Json:
+        parts: dict[str, Any] = {
+            "interrupt": self.interrupt,
+            "check_planner": lambda: None,
+            "supervise": self._supervise,
+            "sleep": self.slept.append,
+        }
+        refill = cast("Refill", self.refill)
+        live = LiveRun(self.run.files, RUN, None)
+        return Follower(live, refill, self.display, **(parts | changes)).follow()
+
+    def _supervise(self) -> None:
+        self.supervised += 1
+
+    def complete(self) -> None:
+        self.run.commit(self.run.chunks[0])
+        self.run.finish_plan()
+        compaction = Compaction(self.run.files, self.run.spec, 0)
+        compaction.finish([compaction.compact(self.run.headers[0], 0)])
+
+    def control(self, verb: Verb) -> None:
+        Runs(self.run.files).set_control(RUN, Control(verb=verb, reason="why"))
+
+
+def nothing() -> None:
+    """A tick without anything due."""
+
+
+def redis_away() -> None:
+    raise RedisUnavailableError("away")
+
+
+def store_away() -> None:
+    raise RunStoreUnavailableError("away")
+
+
+def test_it_ticks_and_shows_until_the_run_is_completed() -> None:
+    following = Following(nothing, nothing)
+    following.refill._steps.append(following.complete)
+    assert following.follow()["state"] == "completed"
+    assert following.display.looks == [("running", True), ("running", True), ("completed", False)]
+    assert following.slept == [TICK_SECONDS] * 2
+    assert following.supervised == 3
+
+
+@pytest.mark.parametrize(("verb", "state"), [(Verb.PAUSE, "paused"), (Verb.CANCEL, "cancelled")])
+def test_it_ends_when_somebody_stops_the_run(verb: Verb, state: str) -> None:
+    following = Following(nothing)
+    following.refill._steps.append(lambda: following.control(verb))
+    summary = following.follow()
+    assert (summary["state"], summary["reason"]) == (state, "why")
+
+
+def test_ctrl_c_leaves_the_run_as_it_is() -> None:
+    following = Following()
+    assert following.follow(sleep=lambda _: setattr(following.interrupt, "asked", True))["state"] == "running"
+    assert following.refill.ticks == 2
+
+
+def test_redis_away_is_waited_out() -> None:
+    following = Following(redis_away, redis_away)
+    following.refill._steps.append(following.complete)
+    with capture_logs() as logs:
+        assert following.follow()["state"] == "completed"
+    assert [entry["event"] for entry in logs] == ["redis_unavailable"] * 2
+
+
+def test_a_run_store_away_ends_it() -> None:
+    with pytest.raises(RunStoreUnavailableError):
+        Following(nothing, store_away).follow()
+
+
+def test_what_ended_planning_early_ends_it() -> None:
+    def fail() -> None:
+        raise NotFoundError("the bucket is gone")
+
+    with pytest.raises(NotFoundError):
+        Following().follow(check_planner=fail)
+
+
+def test_a_run_that_is_completed_already_is_looked_at_once() -> None:
+    following = Following()
+    following.complete()
+    assert following.follow(check_planner=redis_away)["state"] == "completed"
+    assert following.slept == []

@@ -1,0 +1,129 @@
+"""What a row says; that it fits the published schema, for every kind of image and outcome."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources
+
+import jsonschema
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tagmill.worker.models import (
+    Answer,
+    BadLine,
+    Failure,
+    Handle,
+    ImageRef,
+    LocalFile,
+    Outcome,
+    S3Object,
+    Status,
+    Write,
+    WriteStatus,
+)
+from tagmill.worker.rows import ERROR_LENGTH, RowContext, build_row
+
+CONTEXT = RowContext("a-run", 0, "0" * 16, "filestack", "2", "f" * 16)
+TEXT, COUNT = st.text(min_size=1), st.integers(0, 10**12)
+TIME = st.datetimes().map(lambda time: f"{time:%Y-%m-%dT%H:%M:%S}Z".rjust(20, "0"))
+SOURCES = st.one_of(
+    st.builds(S3Object, TEXT, TEXT, st.none() | TEXT, st.none() | COUNT, st.none() | TIME, st.none() | TEXT),
+    st.builds(LocalFile.at, st.just("/photos"), st.binary(min_size=1), COUNT, st.integers(-(2**62), 2**62)),
+    st.builds(Handle, TEXT, st.none() | COUNT),
+    st.builds(BadLine, st.text(), COUNT, TEXT),
+)
+ANSWERS = st.builds(
+    Answer,
+    st.fixed_dictionaries(
+        {
+            "auto": st.dictionaries(st.text(), st.integers(0, 100) | st.floats(0, 100)),
+            "user": st.none() | st.text(),
+        }
+    ),
+    st.lists(st.sampled_from(["no_tags", "partial"])).map(tuple),
+)
+WRITES = st.dictionaries(
+    st.sampled_from(["metadata", "sidecar"]),
+    st.builds(
+        Write, st.sampled_from(WriteStatus), st.none() | TEXT, st.none() | TEXT, st.none() | TEXT, COUNT
+    ),
+)
+COST = {
+    "attempts": st.integers(0, 9),
+    "calls": st.integers(0, 9),
+    "maybe_charged": st.integers(0, 9),
+    "http_status": st.none() | st.integers(100, 599),
+    "latency_ms": st.none() | COUNT,
+    "transfer": st.none() | st.sampled_from(["handle", "alias", "url", "upload"]),
+}
+TAGGED = st.builds(Outcome, st.just(Status.TAGGED), ANSWERS, writes=WRITES, tagged_at=TIME, **COST)
+NOT_TAGGED = st.builds(
+    Outcome,
+    st.sampled_from([Status.FAILED, Status.SKIPPED, Status.QUARANTINED, Status.CANCELLED]),
+    error=st.builds(Failure, TEXT, TEXT, st.text(max_size=2 * ERROR_LENGTH)),
+    **COST,
+)
+
+
+@cache
+def validator() -> jsonschema.Draft202012Validator:
+    schema = json.loads(resources.files("tagmill.worker").joinpath("row.schema.json").read_text())
+    return jsonschema.Draft202012Validator(schema)
+
+
+@given(source=SOURCES, fresh=st.booleans(), outcome=TAGGED | NOT_TAGGED, index=st.integers(0, 9999))
+def test_any_image_with_any_outcome_is_a_row_of_the_schema(
+    source: S3Object | LocalFile | Handle | BadLine, outcome: Outcome, index: int, *, fresh: bool
+) -> None:
+    row = orjson.loads(orjson.dumps(build_row(CONTEXT, 7, index, ImageRef(source, fresh=fresh), outcome)))
+    validator().validate(row)
+    assert (row["id"], row["shard"], row["index"]) == (source.id, 7, index)
+    assert row["status"] == outcome.status
+    assert row["calls"] == outcome.calls
+
+
+def test_an_answer_is_told_as_it_came_and_as_it_is_written() -> None:
+    answer = Answer({"auto": {"sky": 97}, "user": None}, flags=("partial",))
+    row = build_row(CONTEXT, 0, 0, ImageRef(Handle("h")), Outcome(Status.TAGGED, answer, tagged_at="2026Z"))
+    assert row["tags"] == row["raw_tags"] == {"auto": {"sky": 97}, "user": None}
+    assert row["flags"] == ["partial"]
+    assert row["error"] is None
+
+
+def test_a_long_message_is_cut() -> None:
+    outcome = Outcome(Status.FAILED, error=Failure("ItemError", "item", "x" * 10_000))
+    row = build_row(CONTEXT, 0, 0, ImageRef(Handle("h")), outcome)
+    assert row["error"] == {"class": "ItemError", "code": "item", "message": "x" * ERROR_LENGTH}
+
+
+def test_what_each_sink_did_is_told_by_its_name() -> None:
+    writes = {"metadata": Write(WriteStatus.WRITTEN, etag_after="e"), "sidecar": Write(WriteStatus.FAILED)}
+    outcome = Outcome(Status.TAGGED, Answer({"auto": {}}), writes=writes, tagged_at="2026Z")
+    row = build_row(CONTEXT, 0, 0, ImageRef(S3Object("bucket", "key", "etag")), outcome)
+    assert row["writes"] == {
+        "metadata": {
+            "status": "written",
+            "etag_after": "e",
+            "version_after": None,
+            "reason": None,
+            "truncated": 0,
+        },
+        "sidecar": {
+            "status": "failed",
+            "etag_after": None,
+            "version_after": None,
+            "reason": None,
+            "truncated": 0,
+        },
+    }
+    assert row["source"] == {
+        "bucket": "bucket",
+        "key": "key",
+        "etag": "etag",
+        "size": None,
+        "last_modified": None,
+        "version_id": None,
+    }
