@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from benchmarks.limiter import judge
+from benchmarks.limiter import PROCESSES, RATES, judge, verdict
 from benchmarks.stage import stage
 from benchmarks.tables import Row, Table
 
 LATENCY_SECONDS = 0.05
-RATES, PROCESSES = (20, 100, 400), (1, 2, 4)
 STEADY_SECONDS = 7.0
 SETTLE_SECONDS = 2.0  #: not measured: processes start one after another
 SPARE_SECONDS = 4.0  #: images planned beyond, so that no process runs out of work
@@ -18,7 +17,7 @@ SPARE_SECONDS = 4.0  #: images planned beyond, so that no process runs out of wo
 
 def tables() -> Iterator[Table]:
     rows = [end_to_end(processes, rate) for rate in RATES for processes in PROCESSES]
-    yield Table(f"The rate of a whole worker, {STEADY_SECONDS:g} s of each", rows)
+    yield Table(f"The rate of a whole worker, {STEADY_SECONDS:g} s of each", rows, [verdict(rows)])
 
 
 def end_to_end(processes: int, rate: int, seconds: float = STEADY_SECONDS) -> Row:

@@ -87,6 +87,8 @@ class Launch:
                         self._pause(board)
                         embedded.stop_worker()  # a second Ctrl-C may come while it drains
                         summary = LiveRun(self.runs.files, self.spec.run_id, board).summary()
+                if summary["state"] == "completed":
+                    embedded.kill_worker()  # it holds nothing any more, and Celery takes seconds to leave
                 return summary
 
     def _pause(self, board: Board) -> None:
