@@ -84,7 +84,7 @@ def _connect_signals(process: WorkerProcess) -> None:
 
 
 def _collect_garbage_seldom() -> None:
-    """A chunk's rows all live until its end: to look through them for cycles took a quarter of the CPU time."""
+    """A chunk's rows live until its end: looking through them for cycles took a quarter of the CPU time."""
     gc.freeze()  # what the parent loaded stays
     gc.set_threshold(10_000, 20, 20)
 

@@ -112,7 +112,7 @@ class Work:
         self._pulse = Pulse(runner.redis, runner.keys, chunk)
         self._rows: dict[int, Json] = {}
         self._counts = Counts()
-        self._lost = False
+        self._lost = self._over = False
         self._renewed_at = runner.clock()
         self._held_seconds = runner.equipment.limiter.held_seconds
         self._pipeline = Pipeline(
@@ -203,12 +203,13 @@ class Work:
         try:
             yield
         finally:
+            self._over = True  # redis-py over Python 3.11's `wait_for` may swallow a cancellation
             watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watch
 
     async def _watch(self) -> None:
-        while True:
+        while not self._over:
             await asyncio.sleep(PULSE_SECONDS)
             try:
                 await self._look()

@@ -177,6 +177,13 @@ class Pipeline:
                 group.create_task(self._lane())
 
     async def _lane(self) -> None:
+        try:
+            await self._work_off()
+        except BaseException:
+            self.stop()  # for lanes whose cancellation redis-py swallows
+            raise
+
+    async def _work_off(self) -> None:
         while (item := await self._agenda.next()) is not None:
             again_in = await self._attempt(item)
             if again_in is None:

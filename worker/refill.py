@@ -164,30 +164,39 @@ class OpenPass:
         return {place: counts for place, counts in done.items() if place[0] not in self.frontier.compacted}
 
     def _close(self, header: ShardHeader, throttled: int) -> None:
-        chunks = list(header.chunks(self._run_id, self._pass_no))
         try:
             entry = self._compaction.compact(header, throttled)
-        except FileNotFoundError:  # Redis told of parts that are not there: of an earlier run of this name
-            self._board.forget_done(
-                self._run_id, self._pass_no, [(chunk.shard, chunk.offset) for chunk in chunks]
-            )
-            self.frontier.look_again(header.shard)
+        except FileNotFoundError:
+            self._look_again(header.shard)
             return
+        chunks = header.chunks(self._run_id, self._pass_no)
         self._board.close_shard(self._run_id, self._pass_no, header.shard, entry.counts, chunks)
         self.frontier.close(header.shard)
+
+    def _look_again(self, shard: int) -> None:
+        """Redis told of a part that is not there: it remembers an earlier run of this name."""
+        told = [place for place in self._board.done(self._run_id, self._pass_no) if place[0] == shard]
+        self._board.forget_done(self._run_id, self._pass_no, told)
+        self.frontier.look_again(shard)
 
     def _recount(self, done: Mapping[Place, Counts]) -> None:
         """Put back what Redis lost of the live counts, a little at each tick."""
         committed = self.frontier.committed_chunks()
         chunks = [chunk for chunk in committed if (chunk.shard, chunk.offset) not in done]
         for chunk in chunks[:RECOUNTS_PER_TICK]:
-            self._board.note_done(chunk, Counts.of_rows(self._parts.rows(chunk)))
+            self._recount_chunk(chunk)
         shards = self._uncounted_shards()
         for shard in shards[:RECOUNTS_PER_TICK]:
             counts = self.frontier.entry(shard).counts
             self._board.close_shard(self._run_id, self._pass_no, shard, counts)
         whole = max(len(chunks), len(shards)) <= RECOUNTS_PER_TICK
         self._board.note_counted(self._run_id, self._pass_no, whole=whole)
+
+    def _recount_chunk(self, chunk: Chunk) -> None:
+        try:
+            self._board.note_done(chunk, Counts.of_rows(self._parts.rows(chunk)))
+        except FileNotFoundError:
+            self._look_again(chunk.shard)
 
     def _uncounted_shards(self) -> list[int]:
         if self._board.closed(self._run_id, self._pass_no) >= len(self.frontier.compacted):

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +17,7 @@ from servers.fleet import (
     SUMMARY_KEYS,
     Deployment,
     Json,
+    Program,
     any_alive,
     assert_all_tagged,
     assert_whole,
@@ -145,94 +147,90 @@ def library(deployment: Deployment, images: int) -> list[str]:
 # --- while it goes on -------------------------------------------------------------------------------------
 
 
-class Slow:
-    """An embedded run against a sandbox that is slow until it is told otherwise."""
+@dataclass
+class Service:
+    """A sandbox with images, and a deployment without a fleet that is pointed at it."""
 
-    def __init__(self, deployment: Deployment, sandbox: SandboxUnderTest, handles: list[str]) -> None:
-        self.deployment, self.sandbox, self.handles = deployment, sandbox, handles
-        said = "\n".join(handles).encode()
-        self.program = deployment.start("run", "-", "--run-id", "slow", "--json", said=said)
-        deployment.until(lambda: sandbox.stats()["calls"] >= 2 * IN_FLIGHT, "calls are made")
+    sandbox: SandboxUnderTest
+    deployment: Deployment
+    handles: list[str]
 
     @property
     def ids(self) -> list[str]:
         return [f"filestack:{handle}" for handle in self.handles]
 
-    def hurry(self) -> None:
-        self.sandbox.faults(latency_ms=0)
+    def start(self, *arguments: str, **settings: str) -> Program:
+        said = "\n".join(self.handles).encode()
+        return self.deployment.start("run", "-", *arguments, said=said, **settings)
+
+    def await_calls(self, calls: int) -> None:
+        self.deployment.until(lambda: self.sandbox.stats()["calls"] >= calls, f"{calls} calls")
 
 
 @pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Slow]:
+def service(tmp_path: Path) -> Iterator[Service]:
     data = tmp_path / "sandbox"
     handles = stock(data, 120)
-    config = {"data_folder": str(data), "cache": False, "latency_seconds": 0.3}
+    config = {"data_folder": str(data), "cache": False}
     with running_sandbox(**config) as sandbox, deployed(tmp_path, **sandbox.environment) as deployment:
-        yield Slow(deployment, sandbox, handles)
+        yield Service(sandbox, deployment, handles)
 
 
-def test_a_run_that_goes_on_is_shown_and_refuses_a_second_one_beside_it(slow: Slow) -> None:
-    deployment = slow.deployment
+def test_a_run_is_shown_while_it_goes_on_drains_at_ctrl_c_and_is_finished_by_resuming(
+    service: Service,
+) -> None:
+    deployment, sandbox = service.deployment, service.sandbox
+    run = service.start("--run-id", "slow", "--json", TAGMILL_RATE="4/s")
+    service.await_calls(4)
+    children = run.descendants()
 
     shown = deployment.status()
-    second = deployment.start("run", "-", said=b"abcdefghij0123456789")
+    second = deployment.finish(service.start(), code=2)
+    run.interrupt()
 
-    deployment.finish(second, code=2)
-    slow.hurry()
-    deployment.finish(slow.program)
+    deployment.finish(run, code=130, within=15)
     with deployment.explained():
-        assert (shown["run_id"], shown["state"]) == ("slow", "running")
-        assert 0 < shown["calls"] <= slow.sandbox.stats()["calls"]
-        assert f"pid {slow.program.pid}" in second.stderr
-        assert "Traceback" not in second.stderr
-        assert_all_tagged(deployment.run("slow"), slow.ids)
-
-
-def test_ctrl_c_drains_and_resume_finishes_without_paying_again(slow: Slow) -> None:
-    deployment = slow.deployment
-    children = slow.program.descendants()
-
-    slow.program.interrupt()
-
-    deployment.finish(slow.program, code=130, within=15)
-    with deployment.explained():
-        assert (slow.program.json["state"], slow.program.json["reason"]) == ("paused", "interrupted")
-        assert 0 < slow.program.json["remaining"] < len(slow.handles)
+        assert (shown["run_id"], shown["state"], shown["planned"]) == ("slow", "running", len(service.ids))
+        assert f"pid {run.pid}" in second.stderr
+        assert len(second.stderr.splitlines()) == 1
+        assert (run.json["state"], run.json["reason"]) == ("paused", "interrupted")
+        assert 0 < run.json["remaining"] < len(service.ids)
+        assert run.json["calls"] == sandbox.stats()["calls"]
         assert not any_alive(children)
-    slow.hurry()
+
     resumed = deployment.finish(deployment.start("run", "--resume", "slow", "--json"))
     with deployment.explained():
-        assert_all_tagged(deployment.run("slow"), slow.ids)
-        assert slow.sandbox.stats()["billed"] == resumed.json["calls"] == len(slow.handles)
+        assert_all_tagged(deployment.run("slow"), service.ids)
+        assert sandbox.stats()["billed"] == resumed.json["calls"] == len(service.ids)
         assert resumed.json["maybe_charged"] == 0
 
 
-def test_a_second_ctrl_c_aborts_calls_in_flight(slow: Slow) -> None:
-    deployment = slow.deployment
-    slow.sandbox.faults({"fault": "hang", "seconds": 120})
-    calls = slow.sandbox.stats()["calls"]
-    deployment.until(lambda: slow.sandbox.stats()["calls"] >= calls + IN_FLIGHT, "all lanes hang")
-    children = slow.program.descendants()
-    slow.program.interrupt()
-    deployment.until(lambda: "once more" in slow.program.stderr, "the first Ctrl-C is answered")
+def test_a_second_ctrl_c_aborts_calls_in_flight(service: Service) -> None:
+    deployment, answered = service.deployment, 20
+    service.sandbox.faults({"fault": "hang", "seconds": 120, "images": service.handles[answered:]})
+    run = service.start("--run-id", "hung")
+    service.await_calls(answered + IN_FLIGHT)
+    children = run.descendants()
+    run.interrupt()
+    deployment.until(lambda: "once more" in run.stderr, "the first Ctrl-C is answered")
 
-    slow.program.interrupt()
+    run.interrupt()
 
-    deployment.finish(slow.program, code=130, within=10)
+    deployment.finish(run, code=130, within=10)
     deployment.until(lambda: not any_alive(children), "nothing is left behind")
-    assert "Traceback" not in slow.program.stderr
-    slow.sandbox.faults(latency_ms=0)
-    deployment.finish(deployment.start("run", "--resume", "slow"))
+    service.sandbox.faults()
+    deployment.finish(deployment.start("run", "--resume", "hung"))
     with deployment.explained():
-        assert_all_tagged(deployment.run("slow"), slow.ids)
-        assert slow.sandbox.stats()["calls"] <= len(slow.handles) + IN_FLIGHT
+        assert "Traceback" not in run.stderr
+        assert_all_tagged(deployment.run("hung"), service.ids)
+        assert service.sandbox.stats()["calls"] <= len(service.ids) + IN_FLIGHT
 
 
 def test_a_killed_run_leaves_no_process_behind_and_resume_finishes_it(deployment: Deployment) -> None:
-    ids = library(deployment, 150)
-    run = deployment.start("run", "library", "--run-id", "killed", TAGMILL_RATE="60/s")
+    ids = library(deployment, 120)
+    run = deployment.start("run", "library", "--run-id", "killed", TAGMILL_RATE="20/s")
     log = deployment.folder / "state" / "sandbox"
-    deployment.until(lambda: len(logged_calls(log)) >= 40, "calls are made")
+    deployment.until(lambda: len(logged_calls(log)) >= 30, "calls are made")
     children = run.descendants()
     commands = " ".join(word for child in children for word in child.cmdline())
     assert all(server in commands for server in ("redis-server", "tagmill.sandbox", "tagmill.worker.serve"))

@@ -24,7 +24,6 @@ class AnyLimiter(Protocol):
     async def acquire(self, max_wait: float = 15.0) -> None: ...
     async def throttled(self, retry_after: float | None) -> None: ...
     async def snapshot(self) -> LimiterSnapshot: ...
-    def set_rate(self, scope: str, rate: Rate) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +89,6 @@ async def test_throttling_halves_the_rate_once_for_each_block(limiter: AnyLimite
 
 async def test_a_free_account_is_not_blocked(limiter: AnyLimiter) -> None:
     assert await limiter.snapshot() == LimiterSnapshot(blocked_seconds=0.0, factor=1.0)
-
-
-async def test_a_new_rate_holds_from_then_on(limiter: AnyLimiter) -> None:
-    limiter.set_rate("run", Rate.parse("20/s"))
-    assert await timed(limiter, 4) >= 0.11
 
 
 async def test_a_cancelled_wait_leaves_the_limiter_in_order(limiter: AnyLimiter) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from fakes.engine import FakeEngine
 from fakes.limiter import FakeLimiter
 from fakes.sink import FakeSink
+
 from tagmill.worker.engines.base import Locator
 from tagmill.worker.errors import RedisUnavailableError
 from tagmill.worker.models import Answer, Chunk, ImageRef, Write

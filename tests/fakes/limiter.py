@@ -48,8 +48,5 @@ class FakeLimiter:
             self._blocked_until, self._clock() + (1.0 if retry_after is None else retry_after)
         )
 
-    def set_rate(self, scope: str, rate: Rate) -> None:
-        self._rates[scope] = rate
-
     async def snapshot(self) -> LimiterSnapshot:
         return LimiterSnapshot(max(self._blocked_until - self._clock(), 0.0), self._factor)

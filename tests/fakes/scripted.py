@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fakes.engine import FakeEngine
+
 from tagmill.worker.engines.base import Locator
 from tagmill.worker.models import Answer
 

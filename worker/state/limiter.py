@@ -114,10 +114,6 @@ class Limiter:
         args = [_us(delay), jitter, *back_off, SMALLEST_FACTOR, *recovery]
         self._note_block(await self._block_script([self._slowdown], args) / MICROSECONDS)
 
-    def set_rate(self, scope: str, rate: Rate) -> None:
-        """Change or add a scope's rate from the next reservation on."""
-        self._rates[scope] = rate
-
     async def snapshot(self) -> LimiterSnapshot:
         """Consumes nothing."""
         now = await self.reserve(0)

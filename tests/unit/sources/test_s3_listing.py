@@ -256,7 +256,7 @@ def test_missing_credentials_are_a_configuration_error(
     with pytest.raises(ConfigError, match="AWS_ACCESS_KEY_ID"):
         next(source.list({}))
     bare_environment.setenv("AWS_PROFILE", "nobody")
-    with pytest.raises(ConfigError, match="profile .nobody. could not be found"):
+    with pytest.raises(ConfigError, match=r"profile .nobody. could not be found"):
         next(source.list({}))
 
 

@@ -1,0 +1,386 @@
+"""One chunk from lease to commit, on a real Redis and a folder: who does it, who finds it done, and what stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+import pytest
+from fakes.engine import FakeEngine
+from fakes.limiter import FakeLimiter
+from fakes.runs import RUN, SmallRun
+from fakes.scripted import GatedEngine, ScriptedEngine
+from fakes.sink import FakeSink
+from redis.asyncio import Redis
+from servers.redis import RedisUnderTest
+
+from tagmill.worker import chunks
+from tagmill.worker.chunks import STORE_PAUSE_SECONDS, ChunkLimits, ChunkRunner
+from tagmill.worker.errors import (
+    BudgetExhaustedError,
+    CredentialsError,
+    EngineUnavailableError,
+    RedisUnavailableError,
+    RunError,
+    RunStoreUnavailableError,
+)
+from tagmill.worker.models import Chunk, Json
+from tagmill.worker.pipeline import Equipment
+from tagmill.worker.retry import RetryBudget
+from tagmill.worker.sinks.base import Tagging
+from tagmill.worker.state.breaker import Breaker
+from tagmill.worker.state.denials import Denials
+from tagmill.worker.state.journal import Journal
+from tagmill.worker.state.keys import Keys
+from tagmill.worker.state.leases import Lease, Leases
+from tagmill.worker.state.limiter import Limiter
+from tagmill.worker.store import jsonl
+from tagmill.worker.store.folder import Folder
+from tagmill.worker.store.runs import Control, Runs, Verb
+from tagmill.worker.tagger import Tagger
+from tagmill.worker.transfer import Transfers
+from tagmill.worker.writeback import WriteBack
+
+WITHIN_SECONDS = 15.0
+IMAGES = 8
+prefixes = map("chunks-{}".format, itertools.count())
+
+
+class FullFolder(Folder):
+    """No room for the names that `full` picks."""
+
+    full: Callable[[str], bool] = staticmethod(lambda _: False)
+
+    def create(self, name: str, data: bytes) -> bool:
+        if self.full(name):
+            raise RunStoreUnavailableError(f"run store: {name}: {os.strerror(errno.ENOSPC)}")
+        return super().create(name, data)
+
+
+@dataclass
+class Site:
+    """One chunk, and what works on it."""
+
+    redis: Redis
+    files: FullFolder
+    engine: FakeEngine = field(default_factory=ScriptedEngine)
+    sink: FakeSink = field(default_factory=FakeSink)
+    limits: ChunkLimits = field(default_factory=lambda: ChunkLimits(240, 90, 7200))
+    lanes: int = 4
+    shutting_down: bool = False
+    keys: Keys = field(default_factory=lambda: Keys(next(prefixes)))
+
+    def __post_init__(self) -> None:
+        self.small = SmallRun(self.files)
+        self.small.shard(IMAGES, IMAGES)
+        self.chunk: Chunk = self.small.chunks[0]
+
+    def runner(self) -> ChunkRunner:
+        """Another worker."""
+        equipment = Equipment(
+            run_id=RUN,
+            policy="policy",
+            tagger=Tagger(self.engine, Transfers(), keep_uploads=False),
+            write_back=WriteBack([self.sink]),
+            limiter=cast(Limiter, FakeLimiter()),
+            breaker=Breaker(self.redis, self.keys, "account"),
+            denials=Denials(self.redis, self.keys, RUN),
+            retry_budget=RetryBudget(0.0),
+            lanes=self.lanes,
+        )
+        return ChunkRunner(
+            self.files,
+            self.redis,
+            self.keys,
+            equipment,
+            self.limits,
+            plan=self.small.plan,
+            shutting_down=lambda: self.shutting_down,
+        )
+
+    async def run(self) -> str:
+        return await asyncio.wait_for(self.runner().run(self.chunk), WITHIN_SECONDS)
+
+    async def lease(self) -> Lease | None:
+        return await Leases(self.redis, self.keys, 90).take(self.chunk)
+
+    async def free(self) -> bool:
+        return await self.redis.get(self.keys.lease(self.chunk)) is None
+
+    async def parked_seconds(self) -> float | None:
+        """From now; None: it is not parked."""
+        score = await self.redis.zscore(self.keys.parked(), self.chunk.id)
+        now, _ = await self.redis.time()
+        return None if score is None else score - now
+
+    async def done(self) -> Json | None:
+        found = await self.redis.hget(self.keys.done(RUN, 0), self.chunk.name)  # type: ignore[misc] # both clients' type
+        return found and orjson.loads(found)
+
+    def rows(self) -> list[Json]:
+        return list(self.small.parts.rows(self.chunk))
+
+    def undo(self) -> list[Json]:
+        data = self.files.read(f"runs/{RUN}/passes/0000/undo/{self.chunk.name}.jsonl.gz")
+        return list(jsonl.unpack(data))
+
+    @property
+    def committed(self) -> bool:
+        return self.small.parts.committed(self.chunk)
+
+
+@pytest.fixture(autouse=True)
+def quick_pulse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "PULSE_SECONDS", 0.02)
+
+
+@pytest.fixture
+async def site(redis_server: RedisUnderTest, tmp_path: Path) -> AsyncIterator[Site]:
+    async with redis_server.client() as redis:
+        yield Site(redis, FullFolder(tmp_path))
+
+
+async def in_work(site: Site) -> tuple[GatedEngine, asyncio.Task[str]]:
+    """A chunk with a call in every lane."""
+    site.engine = engine = GatedEngine()
+    running = asyncio.create_task(site.run())
+    await asyncio.wait_for(engine.in_flight(site.lanes), WITHIN_SECONDS)
+    return engine, running
+
+
+# --- done -------------------------------------------------------------------------------------------------
+
+
+async def test_a_chunk_is_committed_in_plan_order_and_leaves_redis(site: Site) -> None:
+    assert await site.run() == "committed"
+    assert [row["index"] for row in site.rows()] == list(range(IMAGES))
+    assert {row["status"] for row in site.rows()} == {"tagged"}
+    done = await site.done()
+    assert done is not None
+    assert (done["tagged"], done["calls"], done["writes"]["written"]) == (IMAGES, IMAGES, IMAGES)
+    assert await site.free()
+    for key in (site.keys.journal(site.chunk), site.keys.undo(site.chunk)):
+        assert not await site.redis.exists(key)
+    assert not await site.redis.hexists(site.keys.progress(RUN, 0), site.chunk.name)  # type: ignore[misc] # both clients' type
+
+
+async def test_a_part_that_exists_is_not_worked_on_again(site: Site) -> None:
+    site.small.commit(site.chunk)
+    assert await site.run() == "committed"
+    assert site.engine.asked == []
+    done = await site.done()
+    assert done is not None
+    assert done["tagged"] == IMAGES
+    assert await site.free()
+
+
+async def test_undo_values_are_there_before_the_part(site: Site) -> None:
+    other = Tagging("earlier-run", "fake", "f", "p", {"auto": {"old": 1}}, "2026-01-01T00:00:00Z")
+    site.sink.written = {"filestack:h3": other}
+    site.files.full = lambda name: "/parts/" in name
+    assert await site.run() == "parked"
+    undo = {line["index"]: line["previous"]["fake"]["values"] for line in site.undo()}
+    assert undo == {index: {"auto": {"old": 1}} if index == 3 else {} for index in range(IMAGES)}
+    site.files.full = lambda _: False
+    assert await site.run() == "committed"
+    assert "previous" not in json.dumps(site.rows())
+
+
+async def test_a_chunk_commits_after_redis_was_flushed(site: Site) -> None:
+    engine, running = await in_work(site)
+    await site.redis.flushall()
+    engine.gate.set()
+    assert await running == "committed"
+    assert len(engine.asked) == IMAGES
+    assert {row["calls"] for row in site.rows()} == {1}
+    assert len(site.undo()) == IMAGES
+    assert await site.free()
+
+
+# --- somebody else's --------------------------------------------------------------------------------------
+
+
+async def test_a_chunk_that_another_worker_holds_is_left_alone(site: Site) -> None:
+    assert await site.lease() is not None
+    assert await site.run() == "held"
+    assert site.engine.asked == []
+    assert not await site.free()
+
+
+async def test_a_lost_lease_stops_the_worker(site: Site) -> None:
+    engine, running = await in_work(site)
+    await site.redis.set(site.keys.lease(site.chunk), "another")
+    await stopped(engine, running)
+    assert await running == "lost"
+    assert not site.committed
+    assert await site.redis.get(site.keys.lease(site.chunk)) == b"another"
+
+
+async def stopped(engine: GatedEngine, running: asyncio.Task[str]) -> None:
+    """Wait until no new image is taken, then let the calls in flight finish."""
+    coroutine: Any = running.get_coro()
+    while not _pipeline(coroutine)._stopped:
+        await asyncio.sleep(0.005)  # the pulse tells nobody
+    engine.gate.set()
+    await asyncio.wait({running}, timeout=WITHIN_SECONDS)
+
+
+def _pipeline(coroutine: Any) -> Any:
+    """Of the `Work` that a task is in."""
+    while coroutine is not None:
+        frame = coroutine.cr_frame if hasattr(coroutine, "cr_frame") else None
+        work = frame and frame.f_locals.get("self")
+        if isinstance(work, chunks.Work):
+            return work._pipeline
+        coroutine = getattr(coroutine, "cr_await", None)
+    raise AssertionError("not at work")
+
+
+async def test_a_second_committer_counts_its_own_calls_and_goes_home(site: Site) -> None:
+    engine, running = await in_work(site)
+    site.small.commit(site.chunk)
+    engine.gate.set()
+    assert await asyncio.wait_for(running, WITHIN_SECONDS) == "committed"
+    calls, _ = site.small.parts.extra()
+    assert 0 < calls <= IMAGES
+    assert {row["writes"].get("fake") for row in site.rows()} == {None}  # the first one's rows
+
+
+# --- not now ----------------------------------------------------------------------------------------------
+
+
+async def test_a_paused_run_is_not_worked_on(site: Site) -> None:
+    Runs(site.files).set_control(RUN, Control(verb=Verb.PAUSE, reason="asked"))
+    assert await site.run() == "paused"
+    assert site.engine.asked == []
+    assert await site.free()
+    assert await site.parked_seconds() is None
+
+
+@pytest.mark.parametrize("verb", [Verb.PAUSE, Verb.CANCEL])
+async def test_a_control_stops_a_chunk_within_a_pulse(site: Site, verb: Verb) -> None:
+    engine, running = await in_work(site)
+    Runs(site.files).set_control(RUN, Control(verb=verb))
+    await site.redis.delete(site.keys.control(RUN))  # as time does
+    await stopped(engine, running)
+    assert await running == "parked"
+    assert len(engine.asked) == site.lanes
+    assert await site.free()
+
+
+async def test_a_shutdown_parks_the_chunk_and_the_next_worker_goes_on(site: Site) -> None:
+    engine, running = await in_work(site)
+    site.shutting_down = True
+    await stopped(engine, running)
+    assert await running == "parked"
+    parked = await site.parked_seconds()
+    assert parked is not None
+    assert parked <= 0
+    site.shutting_down = False
+    assert await site.run() == "committed"
+    assert {row["calls"] for row in site.rows()} == {1}
+    assert len(engine.asked) == IMAGES
+
+
+async def test_the_deadline_parks_the_chunk(site: Site) -> None:
+    site.limits = ChunkLimits(0.05, 90, 7200)
+    engine, running = await in_work(site)
+    await stopped(engine, running)
+    assert await running == "parked"
+    assert len(engine.asked) == site.lanes
+
+
+async def test_a_distant_retry_parks_the_chunk_until_then(site: Site) -> None:
+    cast(ScriptedEngine, site.engine).scripts["h2"] = [EngineUnavailableError("x", retry_after=40, calls=1)]
+    assert await site.run() == "parked"
+    parked = await site.parked_seconds()
+    assert parked is not None
+    assert 35 < parked <= 41
+    assert not site.committed
+    assert await site.run() == "committed"
+    assert [row["calls"] for row in site.rows()] == [1, 1, 2, 1, 1, 1, 1, 1]
+
+
+# --- trouble ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("full", ["/parts/", "/undo/"])
+async def test_a_full_store_parks_the_chunk_and_keeps_what_is_paid(site: Site, full: str) -> None:
+    site.files.full = lambda name: full in name
+    assert await site.run() == "parked"
+    parked = await site.parked_seconds()
+    assert parked is not None
+    assert STORE_PAUSE_SECONDS - 5 < parked <= STORE_PAUSE_SECONDS + 1
+    assert await site.free()
+    site.files.full = lambda _: False
+    assert await site.run() == "committed"
+    assert len(site.engine.asked) == IMAGES
+    assert {row["writes"]["fake"]["status"] for row in site.rows()} == {"written"}
+    assert site.sink.writes == IMAGES
+
+
+@pytest.mark.parametrize("error", [CredentialsError("who are you?"), BudgetExhaustedError("used up")])
+async def test_the_accounts_failure_pauses_the_run_for_everybody(site: Site, error: RunError) -> None:
+    cast(ScriptedEngine, site.engine).scripts["h0"] = [error]
+    assert await site.run() == "parked"
+    control = Runs(site.files).control(RUN)
+    assert (control.verb, control.reason, control.message) == (Verb.PAUSE, error.code, str(error))
+    cached = orjson.loads(await site.redis.get(site.keys.control(RUN)) or b"null")
+    assert cached["reason"] == error.code  # others hear of it within a pulse
+    assert await site.run() == "paused"
+    assert await Journal(site.redis, site.keys, site.chunk).load() != {}
+
+
+async def test_an_outage_of_the_api_beyond_the_limit_pauses_the_run(site: Site) -> None:
+    site.limits = ChunkLimits(240, 90, outage_seconds=0.001)
+    cast(ScriptedEngine, site.engine).down = lambda _: EngineUnavailableError("down", calls=1)
+    assert await site.run() == "parked"
+    assert Runs(site.files).control(RUN).reason == "outage"
+    assert not site.committed
+
+
+async def test_a_pulse_that_fails_does_not_cost_the_chunk(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats = asyncio.Semaphore(0)
+
+    async def fail(*_: object) -> None:
+        beats.release()
+        raise next(errors)
+
+    errors = itertools.cycle(
+        [RedisUnavailableError("away"), RunStoreUnavailableError("x"), KeyError("surprise")]
+    )
+    monkeypatch.setattr(chunks.Work, "_look", fail)
+    engine, running = await in_work(site)
+    for _ in range(3):
+        await asyncio.wait_for(beats.acquire(), WITHIN_SECONDS)
+    engine.gate.set()
+    assert await asyncio.wait_for(running, WITHIN_SECONDS) == "committed"
+
+
+async def test_a_pulse_that_does_not_hear_of_the_end_ends_all_the_same(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As redis-py over Python 3.11's `asyncio.wait_for`, which swallows a cancellation now and then."""
+    looking = asyncio.Event()
+
+    async def look(_: object) -> None:
+        looking.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(WITHIN_SECONDS)
+
+    monkeypatch.setattr(chunks.Work, "_look", look)
+    engine, running = await in_work(site)
+    await looking.wait()
+    engine.gate.set()
+    assert await asyncio.wait_for(running, WITHIN_SECONDS / 2) == "committed"
