@@ -12,7 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from multiprocessing.synchronize import Event
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from tagmill.worker.state.limiter import Limiter
 
 CALL_SECONDS = 0.05  #: until the server answers
 LANES = 64  #: in each process
-SETTLE_SECONDS = 1.0  #: not measured: processes start one after another
+SETTLE_SECONDS = 1.0  #: not measured: connections are opened
+SPARE_SECONDS = 0.5  #: senders may begin before the first arrival
 
 STEADY_SECONDS = 4.0
 LEAST_SHARE, CEILING = 0.95, 1.2
@@ -43,20 +44,20 @@ def tables() -> Iterator[Table]:
 def measure(processes: int, rate: float, seconds: float) -> dict[str, Any]:
     """Run `processes` senders for `seconds` and return what arrived, against what the rate allows."""
     with tempfile.TemporaryDirectory() as folder, running_redis() as redis:
-        log, stop = os.path.join(folder, "arrivals"), _processes.Event()
-        port = free_port()
-        until = time.time() + seconds + SETTLE_SECONDS + 1.5  # 1.5: imports
-        workers = [
-            _processes.Process(target=_send, args=(redis.url, port, rate, until)) for _ in range(processes)
+        log, stop, port = os.path.join(folder, "arrivals"), _processes.Event(), free_port()
+        ready = _processes.Barrier(processes)
+        for_seconds = SETTLE_SECONDS + seconds + SPARE_SECONDS
+        senders = [
+            _processes.Process(target=_send, args=(redis.url, port, rate, for_seconds, ready))
+            for _ in range(processes)
         ]
-        with (
-            _running([_processes.Process(target=_log_arrivals, args=(port, log, stop))], stop),
-            _running(workers),
-        ):
-            for worker in workers:
-                worker.join()
+        server = _processes.Process(target=_log_arrivals, args=(port, log, stop))
+        with _running([server], stop), _running(senders):
+            for sender in senders:
+                sender.join()
         arrivals = [float(line) for line in Path(log).read_text().split()]
-    return {"processes": processes, "rate": rate, **judge(arrivals, rate, until - seconds, until)}
+    start = min(arrivals) + SETTLE_SECONDS
+    return {"processes": processes, "rate": rate, **judge(arrivals, rate, start, start + seconds)}
 
 
 def judge(arrivals: Sequence[float], rate: float, start: float, end: float) -> dict[str, Any]:
@@ -123,7 +124,7 @@ def _log_arrivals(port: int, log: str, stop: Event) -> None:
     Path(log).write_text("\n".join(map(repr, arrivals)))
 
 
-def _send(redis_url: str, port: int, rate: float, until: float) -> None:
+def _send(redis_url: str, port: int, rate: float, for_seconds: float, ready: Barrier) -> None:
     async def lane(limiter: Limiter) -> None:
         reader, writer = await _connected(port)
         with contextlib.closing(writer):
@@ -136,9 +137,10 @@ def _send(redis_url: str, port: int, rate: float, until: float) -> None:
         async with connect(redis_url) as redis:
             limiter = Limiter(redis, Keys("benchmark"), [("account", Rate.parse(f"{rate}/s"))], "account")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(until - time.time()):
+                async with asyncio.timeout(for_seconds):
                     await asyncio.gather(*(lane(limiter) for _ in range(LANES)))
 
+    ready.wait()
     asyncio.run(lanes())
 
 

@@ -10,7 +10,7 @@ from benchmarks.stage import stage
 from benchmarks.tables import Row, Table
 
 LATENCY_SECONDS = 0.05
-STEADY_SECONDS = 7.0
+STEADY_SECONDS = 6.0
 SETTLE_SECONDS = 2.0  #: not measured: processes start one after another
 SPARE_SECONDS = 4.0  #: images planned beyond, so that no process runs out of work
 

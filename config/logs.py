@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 from collections.abc import Iterable, MutableMapping
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -79,6 +81,23 @@ def configure_logs(level: str, fmt: str, secrets: Iterable[str] = ()) -> None:
     root.setLevel(level.upper())
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    _take_over_stderr()
+
+
+def _take_over_stderr() -> None:
+    """What Python would print itself goes through the log, where it is redacted: crashes and warnings."""
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_crash
+    threading.excepthook = lambda crash: _log_crash(crash.exc_type, crash.exc_value, crash.exc_traceback)
+
+
+def _log_crash(
+    kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None
+) -> None:
+    if not issubclass(kind, Exception):
+        return  # Ctrl-C and exits say nothing
+    crash = (kind, error or kind(), traceback)
+    structlog.get_logger().critical("crashed", exc_info=crash)
 
 
 def _formatter(fmt: str, shared: list[Any], redact: Redactor) -> logging.Formatter:

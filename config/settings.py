@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -24,6 +25,7 @@ from tagmill.worker.rate import Rate
 ENV_PREFIX = "TAGMILL_"
 TOML_FILE = "tagmill.toml"
 _TEST_PREFIX = "TAGMILL_TEST_"  #: variables of the test suite, no settings
+_AWS_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _REDIS_SCHEMES = {"redis", "rediss", "unix"}
 
 
@@ -33,19 +35,36 @@ def _rate(value: object) -> object:
 
 
 def _redis_url(value: object) -> object:
-    scheme = urlsplit(str(value)).scheme
-    if "cluster" in scheme:
+    parts = _parts(value)
+    if parts is not None and "cluster" in parts.scheme:
         raise ValueError("Celery cannot use Redis Cluster as a broker; name a single Redis primary")
-    if scheme not in _REDIS_SCHEMES:
+    if parts is None or parts.scheme not in _REDIS_SCHEMES or not _names_a_database(parts):
         raise ValueError("write redis://host:port/db, rediss://host:port/db or unix:///path")
     return value
 
 
+def _names_a_database(parts: SplitResult) -> bool:
+    """Redis' client takes another path than a number for database 0."""
+    if parts.scheme == "unix":
+        return parts.path not in {"", "/"}
+    return bool(parts.hostname) and re.fullmatch(r"/?\d*", parts.path) is not None
+
+
 def _http_url(value: object) -> object:
-    parts = urlsplit(str(value))
-    if parts.scheme not in {"http", "https"} or not parts.netloc:
-        raise ValueError("write an http:// or https:// address")
+    parts = _parts(value)
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("write an http:// or https:// address, without user and password")
     return str(value).rstrip("/")
+
+
+def _parts(url: object) -> SplitResult | None:
+    """None: not even host and port can be told."""
+    try:
+        parts = urlsplit(str(url))
+        parts.port  # noqa: B018 - raises ValueError for what is no port
+    except ValueError:
+        return None
+    return parts
 
 
 RateSetting = Annotated[Rate, BeforeValidator(_rate), PlainSerializer(str)]
@@ -63,13 +82,14 @@ class Settings(BaseSettings):
         extra="forbid",
         arbitrary_types_allowed=True,
         hide_input_in_errors=True,
+        str_strip_whitespace=True,  # of a secret too: a stray line end makes every signature wrong
     )
 
-    redis_url: Annotated[str, BeforeValidator(_redis_url)] | None = (
-        None  #: None: a private server for the run
-    )
+    redis_url: Annotated[str, BeforeValidator(_redis_url)] | None = Field(
+        None, repr=False
+    )  #: may hold a password; None: a private server for the run
     redis_prefix: str = Field("tagmill", pattern=r"^[A-Za-z0-9._-]{1,64}$")
-    run_store: str = "./tagmill-runs"
+    run_store: str = Field("./tagmill-runs", min_length=1)
     state_dir: Path | None = None  #: None: `$XDG_STATE_HOME/tagmill`
 
     rate: RateSetting | None = None  #: the account's; None: 4/s, or 100/s for the sandbox
@@ -87,8 +107,8 @@ class Settings(BaseSettings):
     call_timeout: float = Field(60.0, gt=0, le=300)  #: one call in all, seconds
     outage_seconds: float = Field(7200.0, gt=0)  #: the API down for longer pauses the run
 
-    filestack_api_key: SecretStr | None = None
-    filestack_app_secret: SecretStr | None = None
+    filestack_api_key: SecretStr | None = Field(None, min_length=1)
+    filestack_app_secret: SecretStr | None = Field(None, min_length=1)
     filestack_cdn_url: HttpUrl = "https://cdn.filestackcontent.com"
     filestack_api_url: HttpUrl = "https://www.filestackapi.com/api"
     filestack_storage_alias: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]+$")
@@ -122,10 +142,12 @@ class Settings(BaseSettings):
         return self
 
     def secrets(self) -> list[str]:
-        """Values that must appear nowhere: credentials, and the password in Redis' address."""
+        """Values that must appear nowhere: credentials, AWS' too, and the password in Redis' address."""
         found = [self.filestack_api_key, self.filestack_app_secret]
         password = urlsplit(self.redis_url).password if self.redis_url else None
-        return [secret.get_secret_value() for secret in found if secret] + ([password] if password else [])
+        passwords = [password, unquote(password)] if password else []
+        others = [value for name in _AWS_SECRETS if (value := os.environ.get(name))]
+        return [secret.get_secret_value() for secret in found if secret] + passwords + others
 
     @property
     def has_credentials(self) -> bool:
@@ -140,20 +162,23 @@ def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         raise ConfigError(_first_problem(error, given)) from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{TOML_FILE}: {error}") from None
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
     known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
     for name in sorted(environment):
-        if name.startswith(ENV_PREFIX) and not name.startswith(_TEST_PREFIX) and name not in known:
-            raise ConfigError(f"{name} is no setting of Tagmill{_suggestion(name, known)}")
+        upper = name.upper()  # pydantic reads either case
+        if upper.startswith(ENV_PREFIX) and not upper.startswith(_TEST_PREFIX) and upper not in known:
+            raise ConfigError(f"{name} is no setting of Tagmill{_suggestion(upper, known)}")
 
 
 def _suggestion(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else "; see docs/configuration.md"
+    # Without what all of them begin with, which would make any two look alike.
+    names = {one.removeprefix(ENV_PREFIX): one for one in known}
+    close = difflib.get_close_matches(name.removeprefix(ENV_PREFIX), names, n=1)
+    return f"; did you mean {names[close[0]]}?" if close else "; see docs/configuration.md"
 
 
 def _first_problem(error: ValidationError, flags: Mapping[str, Any]) -> str:
@@ -172,4 +197,4 @@ def _origin(name: str, flags: Mapping[str, Any]) -> str:
     if name in flags:
         return "--" + name.replace("_", "-")
     variable = ENV_PREFIX + name.upper()
-    return variable if variable in os.environ else f"{TOML_FILE}: {name}"
+    return next((found for found in os.environ if found.upper() == variable), f"{TOML_FILE}: {name}")

@@ -22,7 +22,7 @@ from tagmill.producer.preparation import SANDBOX, RunOptions, account_rate, prep
 from tagmill.producer.sources.opening import open_original
 from tagmill.producer.sources.s3_client import listing_client
 from tagmill.producer.sources.spec import SourceSpec
-from tagmill.producer.state_dir import announce, locked, state_dir
+from tagmill.producer.state_dir import announce, locked, refuse_second, state_dir
 from tagmill.worker.errors import ConfigError, NotFoundError
 from tagmill.worker.models import Json
 from tagmill.worker.publisher import Publisher
@@ -153,16 +153,23 @@ def create_run(settings: Settings, source: SourceSpec, options: RunOptions) -> L
     spec = prepare(settings, source, options)
     if settings.redis_url is not None:
         connect_checked(settings.redis_url).close()
+    else:
+        refuse_second(state_dir(settings.state_dir))
     runs = open_runs(settings)
     if source.input is None:
         refuse_empty(reopen_source(runs, spec, lambda: listing_client(settings.s3_endpoint_url)))
+    if runs.is_free(spec.run_id):
+        _copy_list(runs, spec.run_id, source)  # first: without its whole list, a run could never be finished
     if not runs.create(spec):
         raise ConfigError(f"run {spec.run_id} exists: go on with `tagmill run --resume {spec.run_id}`")
+    return Launch(settings, runs, spec)
+
+
+def _copy_list(runs: Runs, run_id: str, source: SourceSpec) -> None:
     original = open_original(source, sys.stdin.buffer)
     if original is not None and source.input is not None:
         with original:
-            runs.copy_input(spec.run_id, source.input.name, original)
-    return Launch(settings, runs, spec)
+            runs.copy_input(run_id, source.input.name, original)
 
 
 def reopen_run(settings: Settings, run_id: str) -> Launch:
@@ -173,6 +180,8 @@ def reopen_run(settings: Settings, run_id: str) -> Launch:
         raise ConfigError(f"run {run_id} was started without a fleet: unset TAGMILL_REDIS_URL to go on")
     if spec.engine != SANDBOX and not settings.has_credentials:
         raise ConfigError("no Filestack credentials: set TAGMILL_FILESTACK_API_KEY and …_APP_SECRET")
+    if spec.embedded:
+        refuse_second(state_dir(settings.state_dir))
     control = runs.control(run_id)
     if control.verb is Verb.CANCEL:
         raise ConfigError(f"run {run_id} was cancelled; start a new one")

@@ -56,6 +56,12 @@ def locked(folder: Path) -> Iterator[None]:
             _file(folder).unlink(missing_ok=True)
 
 
+def refuse_second(folder: Path) -> None:
+    """Raise `ConfigError` while a run goes on here, before the new one leaves any trace."""
+    with locked(folder):
+        return
+
+
 def announce(folder: Path, run_id: str, redis_url: str) -> None:
     temporary = folder / "embedded.json.new"
     temporary.write_bytes(orjson.dumps(asdict(Embedded(os.getpid(), run_id, redis_url))))

@@ -23,6 +23,7 @@ from tagmill.worker.errors import (
     RunStoreUnavailableError,
 )
 from tagmill.worker.models import Chunk, Json, Outcome
+from tagmill.worker.paid import Calls
 from tagmill.worker.pipeline import Equipment, Pipeline
 from tagmill.worker.rows import RowContext, build_row
 from tagmill.worker.state.board import CONTROL_SECONDS
@@ -148,7 +149,7 @@ class Work:
             await self._pause_run(result.stopped_by)
         await self._pulse.end()
         if self._lost:
-            await self._count_unconfirmed()
+            await self._count_extra(self._pipeline.paid.unconfirmed)
             return "lost"
         await self._lease.park(result.park_seconds)
         return "parked"
@@ -160,7 +161,10 @@ class Work:
         if previous:
             await asyncio.to_thread(self._runner.parts.keep_undo, self._chunk, previous)
         if not await asyncio.to_thread(self._runner.parts.commit, self._chunk, rows):
-            await self._count_unconfirmed()
+            # Whoever held no lease did not see our journal.
+            await self._count_extra(
+                self._pipeline.paid.unconfirmed if self._lost else self._pipeline.paid.here
+            )
         await self._lease.commit(orjson.dumps(self._counts.to_json()))
         return "committed"
 
@@ -171,9 +175,9 @@ class Work:
             for index, previous in sorted(self._pipeline.result.previous.items())
         ]
 
-    async def _count_unconfirmed(self) -> None:
+    async def _count_extra(self, paid: Calls) -> None:
         """Another worker had the chunk, too: no row of its part tells of these calls."""
-        calls, maybe_charged = self._pipeline.unconfirmed
+        calls, maybe_charged = paid
         if calls:
             await asyncio.to_thread(self._runner.parts.count_extra, self._chunk, calls, maybe_charged)
 
@@ -231,11 +235,11 @@ class Work:
     async def _renew(self) -> None:
         asked_at = self._runner.clock()
         if await self._lease.renew():
-            self._pipeline.confirm()
+            self._pipeline.paid.confirm()
             self._renewed_at = asked_at
             return
         if not self._lost and asked_at - self._renewed_at < LEASE_CERTAIN * self._runner.limits.lease_seconds:
-            self._pipeline.unconfirm()  # it cannot have run out: Redis lost it, and the journal with it
+            self._pipeline.paid.unconfirm()  # it cannot have run out: Redis lost it, and the journal with it
         self._lost = True
         self._pipeline.stop()
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -27,6 +27,7 @@ from tagmill.worker.errors import (
     ThrottledError,
 )
 from tagmill.worker.models import Answer, Failure, ImageRef, Outcome, Status, Write, WriteStatus
+from tagmill.worker.paid import PaidCalls
 from tagmill.worker.retry import RetryBudget
 from tagmill.worker.sinks.base import Tagging
 from tagmill.worker.state.breaker import Breaker
@@ -35,21 +36,12 @@ from tagmill.worker.state.journal import Journal
 from tagmill.worker.state.limiter import Limiter, PermitFarAway
 from tagmill.worker.tagger import KeepUpload, Tagger
 from tagmill.worker.transfer import NOT_AN_IMAGE
+from tagmill.worker.waiting import NotNowError, Waiting
 from tagmill.worker.writeback import WriteBack
 
 MAX_WAIT_SECONDS = 15.0  #: a permit, a probe or a retry further away parks the chunk
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0  #: while Redis is away
-T = TypeVar("T")
 
 log = structlog.get_logger()
-
-
-class NotNowError(Exception):
-    """The image goes back as it was: the chunk stopped, or its retry must wait."""
-
-    def __init__(self, wait_seconds: float = 0.0) -> None:
-        super().__init__()
-        self.wait_seconds = wait_seconds
 
 
 @dataclass(slots=True)
@@ -103,16 +95,14 @@ class Pipeline:
     ) -> None:
         """`give_up_at`: by `clock`, how long an absent Redis is waited for with paid results in hand."""
         self._kit, self._journal, self._settled = equipment, journal, settled
-        self._give_up_at, self._clock, self._sleep = give_up_at, clock, sleep
+        self._clock, self._sleep = clock, sleep
+        self._waiting = Waiting(give_up_at, clock, sleep)
+        self._persist, self._while_running = self._waiting.persist, self._waiting.while_running
         self._random = random.Random()  # noqa: S311 - jitter
         self._agenda: Agenda[Item] = Agenda([])
-        self._waits: set[asyncio.Timeout] = set()
         self._held: list[tuple[Item, AccessDeniedError]] = []
-        self._stopped = False
         self._quiet_until = float("-inf")  # by `clock`: what throttling asked for
-        self._confirmed = (0, 0)
-        self._paid = (0, 0)
-        self._inherited = (0, 0)  # calls of earlier workers, by the journal
+        self.paid = PaidCalls()
         self.refs: Sequence[ImageRef] = ()
         self.result = Result()
 
@@ -123,7 +113,7 @@ class Pipeline:
         self.refs = refs
         entries = await self._persist(self._journal.load)
         suspects = set(await self._persist(self._journal.bury))
-        self._inherited = self._journal.calls()
+        self.paid.inherit(self._journal.calls())
         if entries and self._kit.write_back:
             self.result.previous = await self._persist(self._journal.undo_values)
         todo = [self._item(index, ref) for index, ref in enumerate(refs)]
@@ -139,25 +129,8 @@ class Pipeline:
     def stop(self, park_seconds: float = 0.0) -> None:
         """Take no new image; calls in flight finish, lanes that wait put their image back."""
         self.result.park_seconds = max(self.result.park_seconds, park_seconds)
-        if self._stopped:
-            return  # a lane that is already being woken bears no second call
-        self._stopped = True
         self._agenda.close()
-        for wait in self._waits:
-            wait.reschedule(asyncio.get_running_loop().time())
-
-    def confirm(self) -> None:
-        """Note that the lease is still ours: calls so far stand in a journal that nobody else writes."""
-        self._confirmed = self._paid
-
-    def unconfirm(self) -> None:
-        """Note that Redis lost the journal, which told of all calls so far, earlier workers' included."""
-        self._confirmed = (-self._inherited[0], -self._inherited[1])
-
-    @property
-    def unconfirmed(self) -> tuple[int, int]:
-        """Calls since `confirm`, and those of unknown fate among them."""
-        return self._paid[0] - self._confirmed[0], self._paid[1] - self._confirmed[1]
+        self._waiting.stop()
 
     def _item(self, index: int, ref: ImageRef) -> Item:
         attempts = self._journal[index].attempts
@@ -169,7 +142,7 @@ class Pipeline:
             await self._journal.abandon()
 
     async def _work(self, items: Iterable[Item], lanes: int) -> None:
-        if self._stopped:
+        if self._waiting.stopped:
             return
         self._agenda = Agenda(items, self._clock)
         async with asyncio.TaskGroup() as group:
@@ -255,10 +228,10 @@ class Pipeline:
             answer = await self._kit.tagger.ask(locator)
         except RunError as error:  # an answer, too: its image is no suspect
             self._halt(error)
-            self._note_paid(1, 0)
+            self.paid.note(1, 0)
             await self._persist(lambda: self._journal.retry(item.index, calls=1))
             raise
-        self._note_paid(answer.calls, 0)
+        self.paid.note(answer.calls, 0)
         return answer
 
     async def _admitted(self, item: Item) -> None:
@@ -370,7 +343,7 @@ class Pipeline:
     async def _settle_held(self) -> None:
         """The account is not refused, so these images are."""
         try:
-            while self._held and not self._stopped:
+            while self._held and not self._waiting.stopped:
                 item, error = self._held.pop()
                 await self._finish(item, _failure(error))
         except RunError as error:
@@ -386,11 +359,8 @@ class Pipeline:
         await self._count(item, error, attempts=1)
         await self._finish(item, _failure(error))
 
-    def _note_paid(self, calls: int, maybe_charged: int) -> None:
-        self._paid = (self._paid[0] + calls, self._paid[1] + maybe_charged)
-
     async def _count(self, item: Item, error: ItemError, *, attempts: int) -> None:
-        self._note_paid(error.calls, error.maybe_charged)
+        self.paid.note(error.calls, error.maybe_charged)
         await self._persist(
             lambda: self._journal.retry(
                 item.index, calls=error.calls, maybe_charged=error.maybe_charged, attempts=attempts
@@ -401,33 +371,6 @@ class Pipeline:
         """The account's or the run's failure ends the chunk."""
         self.result.stopped_by = self.result.stopped_by or error
         self.stop()
-
-    # --- waiting ------------------------------------------------------------------------------------------
-
-    async def _while_running(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Wait, but not beyond `stop`: nothing is in flight yet."""
-        if self._stopped:
-            raise NotNowError
-        try:
-            async with asyncio.timeout(None) as wait:
-                self._waits.add(wait)
-                return await self._persist(operation)
-        except TimeoutError:
-            raise NotNowError from None
-        finally:
-            self._waits.discard(wait)
-
-    async def _persist(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Sit out a restart of Redis; raise `RedisUnavailableError` when it takes too long."""
-        pause = _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                return await operation()
-            except RedisUnavailableError:
-                if self._clock() > self._give_up_at:
-                    raise
-            await self._sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
 
 def _ours(write: Write) -> Write:

@@ -76,10 +76,9 @@ def test_a_new_worker_finishes_what_a_fleet_left_that_was_killed_to_the_last(fle
     deployment = fleet.deployment
     left = deployment.finish(fleet.run_all("last", "--detach", "--json")).json
     assert (left["state"], left["planned"], left["calls"]) == ("running", len(fleet.handles), 0)
-    workers = [deployment.worker(), deployment.worker()]
+    worker = deployment.worker()
     fleet.await_calls(40)
-    for worker in workers:
-        worker.kill()
+    worker.kill()
     fleet.hurry()
 
     deployment.worker()
@@ -87,7 +86,7 @@ def test_a_new_worker_finishes_what_a_fleet_left_that_was_killed_to_the_last(fle
     deployment.until(lambda: deployment.run("last").finished, "the run is finished")
     with deployment.explained():
         assert_all_tagged(deployment.run("last"), fleet.ids)
-        assert paid_twice(fleet.sandbox) <= len(workers) * PROCESSES * LANES
+        assert paid_twice(fleet.sandbox) <= PROCESSES * LANES
         assert_every_call_counted(deployment.run("last"), fleet.sandbox.stats()["calls"])
         assert deployment.status("last") == deployment.run("last").summary()
 
@@ -100,7 +99,7 @@ def test_a_worker_that_is_told_to_stop_parks_its_chunks_and_nothing_is_paid_twic
 
     first.terminate()
 
-    deployment.finish(first, within=10)
+    deployment.finish(first, within=30)
     assert fleet.sandbox.stats()["calls"] < len(fleet.handles)
     fleet.hurry()
     deployment.worker()

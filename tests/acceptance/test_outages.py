@@ -69,16 +69,14 @@ def test_a_flush_of_redis_costs_at_most_the_open_chunks(fleet: Fleet) -> None:
     with deployment.explained():
         assert_all_tagged(deployment.run("flushed"), fleet.ids)
         assert paid_twice(fleet.sandbox) <= OPEN_IMAGES
-        # A worker that lost its chunk cannot know which of its calls the next one still found in the journal.
-        assert (
-            0 <= deployment.run("flushed").summary()["calls"] - fleet.sandbox.stats()["calls"] <= OPEN_IMAGES
-        )
+        # A worker that lost its chunk cannot know which of its calls the next one still found journaled.
+        excess = deployment.run("flushed").summary()["calls"] - fleet.sandbox.stats()["calls"]
+        assert 0 <= excess <= OPEN_IMAGES
 
 
 def test_a_redis_that_is_killed_and_comes_back_costs_nothing(fleet: Fleet) -> None:
     deployment = fleet.deployment
     run = fleet.run_all("restarted")
-    deployment.worker()
     deployment.worker()
     fleet.await_calls(70)
 
@@ -88,7 +86,7 @@ def test_a_redis_that_is_killed_and_comes_back_costs_nothing(fleet: Fleet) -> No
     deployment.finish(run)
     with deployment.explained():
         assert_all_tagged(deployment.run("restarted"), fleet.ids)
-        assert paid_twice(fleet.sandbox) <= 2 * PROCESSES * LANES
+        assert paid_twice(fleet.sandbox) <= PROCESSES * LANES
         assert_every_call_counted(deployment.run("restarted"), fleet.sandbox.stats()["calls"])
 
 
@@ -154,7 +152,6 @@ def test_throttling_slows_the_fleet_down_and_fails_no_image(tmp_path: Path) -> N
     with running_fleet(tmp_path, 160, {"TAGMILL_RATE": "200/s"}, **limits) as fleet:
         deployment = fleet.deployment
         run = fleet.run_all("throttled", "--json")
-        deployment.worker()
         deployment.worker()
 
         deployment.finish(run)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import psutil
 from servers.redis import RedisUnderTest, running_redis
@@ -57,8 +57,9 @@ class Program:
     """One process of ours; what it prints is kept in files, so that it never waits for a reader."""
 
     def __init__(
-        self, command: Sequence[str], folder: Path, name: str, environment: dict[str, str], said: bytes
+        self, command: Sequence[str], folder: Path, name: str, environment: dict[str, str], said: bytes | None
     ) -> None:
+        """`said` None: its standard input stays open, for the test to write to and close."""
         self.name = name
         self._out, self._err = folder / f"{name}.out", folder / f"{name}.err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
@@ -71,9 +72,14 @@ class Program:
                 stderr=err,
                 start_new_session=True,  # Ctrl-C for pytest is for pytest alone
             )
+        if said is not None:
+            with suppress(BrokenPipeError), self.stdin as stdin:
+                stdin.write(said)
+
+    @property
+    def stdin(self) -> IO[bytes]:
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError), self.process.stdin as stdin:
-            stdin.write(said)
+        return self.process.stdin
 
     @property
     def pid(self) -> int:
@@ -147,12 +153,12 @@ class Deployment:
 
     # --- processes ----------------------------------------------------------------------------------------
 
-    def start(self, *arguments: str, said: bytes = b"", **settings: str) -> Program:
+    def start(self, *arguments: str, said: bytes | None = b"", **settings: str) -> Program:
         """Start `tagmill ARGUMENTS`; `settings` are environment variables of this one process."""
         return self.start_command([*CLI, *arguments], arguments[0], said=said, **settings)
 
     def start_command(
-        self, command: Sequence[str], name: str, *, said: bytes = b"", **settings: str
+        self, command: Sequence[str], name: str, *, said: bytes | None = b"", **settings: str
     ) -> Program:
         environment = {**os.environ, **self.environment, **settings}
         program = Program(command, self.folder, f"{len(self.programs)}-{name}", environment, said)

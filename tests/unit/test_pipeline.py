@@ -678,7 +678,7 @@ class Mortal:
         death = asyncio.create_task(crash.dead.wait())
         await asyncio.wait({running, death}, timeout=WITHIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         died = crash.dead.is_set()
-        pipeline._give_up_at = float("-inf")
+        pipeline._waiting._give_up_at = float("-inf")
         for task in (running, death):
             task.cancel()
         await asyncio.gather(running, death, return_exceptions=True)

@@ -21,7 +21,10 @@ def connect_checked(url: str) -> redis.Redis:
 
     Raise `RedisUnavailableError`, or `ConfigError` for a cluster, an evicting server or a skewed clock.
     """
-    client = redis.Redis.from_url(url, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=5)
+    try:
+        client = redis.Redis.from_url(url, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=5)
+    except ValueError as error:  # an option behind `?`
+        raise ConfigError(f"TAGMILL_REDIS_URL: {error}") from None
     try:
         with translated():
             check_server(client.info())

@@ -69,11 +69,15 @@ class Runs:
     def __init__(self, files: Files) -> None:
         self.files = files
 
+    def is_free(self, run_id: str) -> bool:
+        """Return whether a run of that id may be created; raise `ConfigError` for what is no id."""
+        if _RUN_ID.fullmatch(run_id) is None:
+            raise ConfigError(f"run id {run_id!r}: use 3 to 64 of a-z, 0-9 and -, not - first")
+        return not self.files.exists(f"{run_folder(run_id)}/run.json")
+
     def create(self, spec: RunSpec) -> bool:
         """Return False when a run of that id exists."""
-        if _RUN_ID.fullmatch(spec.run_id) is None:
-            raise ConfigError(f"run id {spec.run_id!r}: use 3 to 64 of a-z, 0-9 and -, not - first")
-        return self.files.create(
+        return self.is_free(spec.run_id) and self.files.create(
             f"{run_folder(spec.run_id)}/run.json",
             orjson.dumps(dataclasses.asdict(spec), option=orjson.OPT_INDENT_2),
         )

@@ -1,0 +1,160 @@
+"""Which engine a run gets, where its tags go, and what must not start."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tagmill.config.settings import Settings
+from tagmill.producer.preparation import RunOptions, new_run_id, prepare
+from tagmill.producer.sources.spec import Kind, SourceSpec
+from tagmill.worker.errors import ConfigError
+from tagmill.worker.rate import Rate
+from tagmill.worker.store.runs import RunSpec
+
+SOURCES = {
+    Kind.S3: SourceSpec(Kind.S3, "s3://bucket/prefix"),
+    Kind.FOLDER: SourceSpec(Kind.FOLDER, "file:///photos"),
+    Kind.HANDLES: SourceSpec(Kind.HANDLES, "-"),
+}
+REDIS: dict[str, Any] = {"redis_url": "redis://localhost"}
+KEYS: dict[str, Any] = {"filestack_api_key": "key", "filestack_app_secret": "secret"}
+
+
+def prepared(kind: Kind, options: RunOptions | None = None, **settings: Any) -> RunSpec:
+    return prepare(Settings(**settings), SOURCES[kind], options or RunOptions())
+
+
+def refusal(kind: Kind, options: RunOptions | None = None, **settings: Any) -> str:
+    with pytest.raises(ConfigError) as refused:
+        prepared(kind, options, **settings)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+# --- engine -----------------------------------------------------------------------------------------------
+
+
+def test_a_folder_without_credentials_is_tried_in_the_sandbox() -> None:
+    spec = prepared(Kind.FOLDER)
+    assert (spec.engine, spec.write_back, spec.embedded) == ("sandbox", ("sidecar",), True)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_with_credentials_filestack_is_asked(kind: Kind) -> None:
+    assert prepared(kind, **KEYS).engine == "filestack"
+
+
+@pytest.mark.parametrize("kind", [Kind.S3, Kind.HANDLES])
+def test_without_credentials_other_sources_are_refused(kind: Kind) -> None:
+    assert "TAGMILL_FILESTACK_API_KEY" in refusal(kind)
+    assert "--engine sandbox" in refusal(kind)
+
+
+def test_filestack_by_name_needs_credentials_for_a_folder_too() -> None:
+    assert "no Filestack credentials" in refusal(Kind.FOLDER, engine="filestack")
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_the_sandbox_can_be_asked_for(kind: Kind) -> None:
+    assert prepared(kind, engine="sandbox", **KEYS).engine == "sandbox"
+
+
+def test_a_fleet_has_no_embedded_sandbox() -> None:
+    assert "a fleet has no embedded sandbox" in refusal(Kind.S3, engine="sandbox", **REDIS)
+    assert "no Filestack credentials" in refusal(Kind.FOLDER, RunOptions(shared_path=True), **REDIS)
+
+
+# --- write-back -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [(Kind.S3, ("metadata",)), (Kind.FOLDER, ("sidecar",)), (Kind.HANDLES, ())],
+)
+def test_each_source_has_its_own_place_for_tags(kind: Kind, expected: tuple[str, ...]) -> None:
+    assert prepared(kind, **KEYS).write_back == expected
+    assert prepared(kind, write_back="none", **KEYS).write_back == ()
+
+
+def test_the_sandboxs_tags_stay_out_of_a_bucket_unless_asked_for() -> None:
+    assert prepared(Kind.S3, engine="sandbox").write_back == ()
+    assert prepared(Kind.S3, engine="sandbox", write_back="metadata").write_back == ("metadata",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "chosen", "allowed"),
+    [
+        (Kind.S3, "sidecar", "metadata or none"),
+        (Kind.FOLDER, "metadata", "none or sidecar"),
+        (Kind.HANDLES, "metadata", "none"),
+        (Kind.HANDLES, "sidecar", "none"),
+    ],
+)
+def test_a_place_that_does_not_fit_the_source_is_refused(kind: Kind, chosen: str, allowed: str) -> None:
+    said = f"--write-back {chosen} is not for this source ({kind.value}): use {allowed}"
+    assert refusal(kind, write_back=chosen, **KEYS) == said
+
+
+# --- fleet ------------------------------------------------------------------------------------------------
+
+
+def test_a_fleet_sees_a_folder_only_where_somebody_says_so() -> None:
+    assert "--shared-path" in refusal(Kind.FOLDER, **KEYS, **REDIS)
+    spec = prepared(Kind.FOLDER, RunOptions(shared_path=True), **KEYS, **REDIS)
+    assert not spec.embedded
+    assert not prepared(Kind.S3, **KEYS, **REDIS).embedded
+
+
+# --- rate, name -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("account", "run", "planned"),
+    [
+        (None, None, 4.0),
+        ("20/s", None, 20.0),
+        ("20/s", "5/s", 5.0),
+        ("20/s", "50/s", 20.0),
+        ("20/s,600/m", None, 10.0),
+    ],
+)
+def test_chunks_are_planned_for_the_slower_of_account_and_run(
+    account: str | None, run: str | None, planned: float
+) -> None:
+    options = RunOptions(rate=Rate.parse(run) if run else None)
+    settings = {"rate": Rate.parse(account)} if account else {}
+    spec = prepared(Kind.S3, options, **KEYS, **settings)
+    assert spec.planned_rate == planned
+    assert spec.rate == run
+
+
+def test_the_sandbox_is_quick_by_default() -> None:
+    assert prepared(Kind.FOLDER).planned_rate == 100
+
+
+def test_a_run_keeps_what_was_asked_for_and_no_secret() -> None:
+    spec = prepared(
+        Kind.S3,
+        RunOptions(run_id="my-run"),
+        transfer="upload",
+        keep_uploads=True,
+        shard_size=50,
+        chunk_size=5,
+        filestack_api_key="canary-key",
+        filestack_app_secret="canary-secret",
+        redis_url="redis://:canary-password@localhost",
+    )
+    assert (spec.run_id, spec.transfer, spec.keep_uploads) == ("my-run", "upload", True)
+    assert (spec.shard_size, spec.chunk_size) == (50, 5)
+    assert "canary" not in repr(spec)
+
+
+def test_a_new_name_has_the_date_and_is_valid() -> None:
+    names = {new_run_id(datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)) for _ in range(20)}
+    assert len(names) > 1
+    for name in names:
+        assert re.fullmatch(r"20261122-010203-[0-9a-f]{4}", name)

@@ -1,0 +1,91 @@
+"""Tags to every sink: a conflict is tried again, a refusal is a fact of the row, no failure leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pytest
+from fakes.sink import FakeSink
+
+from tagmill.worker.errors import (
+    RedisUnavailableError,
+    SinkConflictError,
+    SinkRejectedError,
+    TaggingError,
+)
+from tagmill.worker.models import Handle, ImageRef, Write, WriteStatus
+from tagmill.worker.sinks.base import Tagging
+from tagmill.worker.writeback import WriteBack
+
+IMAGE = ImageRef(Handle("handle"))
+TAGGING = Tagging("run", "fake", "f" * 16, "p", {"auto": {"sky": 97}, "user": None}, "2026-11-22T00:00:00Z")
+
+
+class Recorder:
+    """Stands for the journal and for time."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[str, Any]] = []
+        self.slept: list[float] = []
+
+    async def keep(self, sink: str, previous: Mapping[str, Any]) -> None:
+        self.kept.append((sink, previous))
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    async def write(self, *sinks: FakeSink) -> dict[str, Write]:
+        return await WriteBack(sinks, self.sleep).write(IMAGE, TAGGING, self.keep)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+def test_without_sinks_there_is_nothing_to_do() -> None:
+    assert not WriteBack([])
+    assert WriteBack([FakeSink()])
+
+
+async def test_every_sink_answers_under_its_name(recorder: Recorder) -> None:
+    first, second = FakeSink("first"), FakeSink("second", changed={IMAGE.id})
+    writes = await recorder.write(first, second)
+    assert {name: write.status for name, write in writes.items()} == {
+        "first": WriteStatus.WRITTEN,
+        "second": WriteStatus.STALE,
+    }
+    assert recorder.kept == [("first", {"sink": "first", "values": {}})]
+
+
+async def test_a_conflict_is_tried_again_after_a_while(recorder: Recorder) -> None:
+    writes = await recorder.write(FakeSink(failures=[SinkConflictError("busy")] * 2))
+    assert writes["fake"].status is WriteStatus.WRITTEN
+    assert len(recorder.slept) == 2
+
+
+async def test_a_conflict_that_does_not_end_is_a_failed_write(recorder: Recorder) -> None:
+    sink = FakeSink(failures=[SinkConflictError("busy", code="slow_down")] * 9)
+    writes = await recorder.write(sink)
+    assert writes["fake"] == Write(WriteStatus.FAILED, reason="slow_down: busy")
+    assert len(sink.failures) == 6
+
+
+async def test_a_refusal_is_not_tried_again_and_other_sinks_go_on(recorder: Recorder) -> None:
+    refusing = FakeSink("refusing", failures=[SinkRejectedError("no", code="forbidden")] * 2)
+    writes = await recorder.write(refusing, FakeSink("other"))
+    assert writes["refusing"] == Write(WriteStatus.FAILED, reason="forbidden: no")
+    assert writes["other"].status is WriteStatus.WRITTEN
+    assert (len(refusing.failures), recorder.slept) == (1, [])
+
+
+async def test_an_unexpected_error_is_a_failed_write(recorder: Recorder) -> None:
+    writes = await recorder.write(FakeSink(failures=[cast(TaggingError, KeyError("canary"))]))
+    assert writes["fake"].status is WriteStatus.FAILED
+    assert "canary" not in str(writes["fake"].reason)
+
+
+async def test_a_failure_of_the_run_leaves(recorder: Recorder) -> None:
+    with pytest.raises(RedisUnavailableError):
+        await recorder.write(FakeSink(failures=[RedisUnavailableError("away")]))
