@@ -51,8 +51,6 @@ class Launch:
 
     def go(self, *, detach: bool) -> Json:
         """Return the summary when the run is completed, paused, cancelled or left."""
-        if self.spec.embedded and detach:
-            raise ConfigError("--detach needs a fleet: set TAGMILL_REDIS_URL and start workers")
         summary = self._embedded() if self.spec.embedded else self._fleet(detach=detach)
         if summary["state"] == "completed" and not summary["planned"]:
             raise NotFoundError(f"no images in {SourceSpec.from_json(self.spec.source).uri}")
@@ -118,9 +116,6 @@ class Launch:
         # A fleet has other runs: whoever leads serves them all.
         only = self.spec.run_id if self.spec.embedded else None
         refill = Refill(self.runs.files, board, publisher, only=only)
-        board.forget_denials(self.spec.run_id)
-        # What is cached may be the pause that was just lifted.
-        board.note_control(self.spec.run_id, self.runs.control(self.spec.run_id))
         display.waits = lambda: board.waits(self.spec.run_id)
         live = LiveRun(self.runs.files, self.spec.run_id, board)
         with self._planner() as planner:
@@ -142,7 +137,11 @@ class Launch:
         return PlannerThread(make_planner(self.runs, self.spec, source))
 
     def _board(self, redis_url: str) -> Board:
-        return Board(connect_checked(redis_url), Keys(self.settings.redis_prefix), QUEUE)
+        """Connect, and make Redis forget what it knew of the run before it was lifted from a pause."""
+        board = Board(connect_checked(redis_url), Keys(self.settings.redis_prefix), QUEUE)
+        board.forget_denials(self.spec.run_id)
+        board.note_control(self.spec.run_id, self.runs.control(self.spec.run_id))
+        return board
 
     def _display(self) -> Display:
         return open_display(Pace(self.spec.planned_rate))

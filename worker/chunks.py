@@ -147,10 +147,10 @@ class Work:
             return await self._commit()
         if isinstance(result.stopped_by, CredentialsError | BudgetExhaustedError):
             await self._pause_run(result.stopped_by)
-        await self._pulse.end()
         if self._lost:
             await self._count_extra(self._pipeline.paid.unconfirmed)
             return "lost"
+        await self._pulse.beat(orjson.dumps(self._counts.to_json()), 0.0, 0.0)
         await self._lease.park(result.park_seconds)
         return "parked"
 

@@ -26,6 +26,7 @@ MIN_WINDOW, MAX_WINDOW = 16, 512
 WINDOW_PER_PROCESS = 3
 RECOUNTS_PER_TICK = 50
 PASS = 0  #: the one pass there is so far
+RENEWAL_SECONDS = 2.5
 RUNS_SECONDS = 5.0  #: between two looks for new runs
 
 log = structlog.get_logger()
@@ -48,7 +49,7 @@ class Refill:
         self._files, self._grace_seconds, self._clock = files, grace_seconds, clock
         self._token = secrets.token_hex(8)
         self._known: list[str] = [only] if only else []
-        self._look_at = float("-inf")
+        self._look_at = self._publish_at = float("-inf")
         self._complaints: dict[str, str] = {}  #: run -> what was said of it last
         self._passes: dict[str, OpenPass] = {}
         self._finished: set[str] = set()
@@ -56,12 +57,15 @@ class Refill:
 
     def tick(self) -> bool:
         """Do what is due, if this process leads; return whether it does."""
+        forgotten = self._leading and not self._board.leads(self._token)
         if not self._board.lead(self._token, LEADER_SECONDS):
             self._leading = False
             return False
         if not self._leading:
             self._passes.clear()  # another leader may have moved on since
             self._leading = True
+        if forgotten:  # Redis lost the leases, too: workers take theirs again within a pulse or two
+            self._publish_at = self._clock() + RENEWAL_SECONDS
         queued = self._board.queued(self._grace_seconds)
         parked = self._board.parked()
         for run_id in self._open_runs():
@@ -85,7 +89,7 @@ class Refill:
             if open_pass is not None and open_pass.advance():
                 self._finished.add(run_id)
                 del self._passes[run_id]
-            elif open_pass is not None and self._control(run_id).running:
+            elif open_pass is not None and self._may_publish(run_id):
                 self._publish_window(open_pass, unavailable)
             self._complaints.pop(run_id, None)
         except RedisUnavailableError:
@@ -112,6 +116,9 @@ class Refill:
             self._finished.add(run_id)  # its own servers work on it, or it waits for them
             return None
         return self._passes.setdefault(run_id, OpenPass(self._files, self._board, spec, PASS))
+
+    def _may_publish(self, run_id: str) -> bool:
+        return self._clock() >= self._publish_at and self._control(run_id).running
 
     def _control(self, run_id: str) -> Control:
         """Whoever writes a control notes it at once; the files are asked when the note is out of date."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import typer
+from typer.exceptions import TyperException
 
 from tagmill.producer.cli.run import run
 from tagmill.producer.cli.servers import sandbox, worker
@@ -38,14 +39,26 @@ def main() -> None:
     if sys.platform == "win32":
         sys.exit("tagmill: Windows is not supported; use WSL or Docker")
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except TaggingError as error:
         typer.echo(f"tagmill: {error}", err=True)
         sys.exit(exit_code(error))
+    except TyperException as error:  # a mistyped command or option
+        typer.echo(_one_line(error), err=True)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         sys.exit(ExitCode.DONE)
+    except Exception:  # noqa: BLE001 - Python's own exit code would say: done, with failed images
+        sys.excepthook(*sys.exc_info())
+        sys.exit(ExitCode.TEMPORARY)
+
+
+def _one_line(error: TyperException) -> str:
+    """`tagmill` alone answers with its help, which stays as it is."""
+    text = error.format_message()
+    return text if "\n" in text else f"tagmill: {text.removesuffix('.')}; see `tagmill --help`"
 
 
 if __name__ == "__main__":

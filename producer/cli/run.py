@@ -79,6 +79,8 @@ def run(  # noqa: PLR0913 - an option each
         log_level=log_level,
         log_format=log_format,
     )
+    if detach and settings.redis_url is None:
+        raise ConfigError("--detach needs a fleet: set TAGMILL_REDIS_URL and start workers")
     from tagmill.producer.launch import create_run, reopen_run  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.producer.preparation import RunOptions  # noqa: PLC0415 - as above
     from tagmill.producer.sources.options import SourceOptions  # noqa: PLC0415 - as above

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tagmill.producer.sources.base import Filters
 from tagmill.producer.sources.filtering import Sieve
@@ -12,6 +14,7 @@ from tagmill.worker.errors import ConfigError
 
 ANY_EXTENSION = "*"
 SEEDS = 1 << 32
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +36,20 @@ class SourceOptions:
     def check_counts(self) -> None:
         for name, count in (("limit", self.limit), ("sample", self.sample)):
             if count is not None and count < 1:
-                raise ConfigError(f"the {name} must be at least 1")
+                raise ConfigError(f"--{name} must be at least 1")
         if self.seed is not None and not 0 <= self.seed < SEEDS:
-            raise ConfigError(f"the seed must be from 0 to {SEEDS - 1}")
+            raise ConfigError(f"--seed must be from 0 to {SEEDS - 1}")
         if self.seed is not None and self.sample is None:
-            raise ConfigError("a seed is for a sample: say how many images to sample")
+            raise ConfigError("--seed: a seed is for a sample: say how many images to sample")
 
     def filters(self, default_extensions: tuple[str, ...] = ()) -> Filters:
         try:
             filters = Filters(
                 include=self.include,
                 exclude=self.exclude,
-                min_size=parse_size(self.min_size) if self.min_size else None,
-                max_size=parse_size(self.max_size) if self.max_size else None,
-                since=parse_time(self.since) if self.since else None,
+                min_size=_parsed("--min-size", self.min_size, parse_size),
+                max_size=_parsed("--max-size", self.max_size, parse_size),
+                since=_parsed("--since", self.since, parse_time),
                 extensions=self.wanted_extensions(default_extensions),
             )
             Sieve(filters)  # compiles the globs
@@ -65,7 +68,7 @@ class SourceOptions:
             return ListFormat(self.list_format or default)
         except ValueError:
             raise ConfigError(
-                f"{self.list_format!r} is no list format: use {', '.join(ListFormat)}"
+                f"--list-format: {self.list_format!r} is none: use {', '.join(ListFormat)}"
             ) from None
 
     def refuse_filters(self) -> None:
@@ -77,3 +80,11 @@ class SourceOptions:
     def refuse_list_options(self) -> None:
         if self.list_format or self.field:
             raise ConfigError("a list's format and its column or field are for lists of handles only")
+
+
+def _parsed(flag: str, text: str | None, parse: Callable[[str], T]) -> T | None:
+    """Raise ValueError that names the flag."""
+    try:
+        return parse(text) if text else None
+    except ValueError as error:
+        raise ValueError(f"{flag}: {error}") from None

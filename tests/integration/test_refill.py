@@ -15,7 +15,13 @@ from fakes.files import Died, MemoryFiles, MortalFiles
 from fakes.runs import RUN, SmallRun, a_spec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from redis.asyncio import Redis
 from servers.redis import RedisUnderTest
 from structlog.testing import capture_logs
@@ -179,6 +185,11 @@ class Fate(RuleBasedStateMachine):
 
     # --- planning
 
+    @initialize(images=st.integers(1, 40), chunk_size=st.integers(1, 12))
+    def begin(self, images: int, chunk_size: int) -> None:
+        self.plan_another_shard(images, chunk_size)
+        self.tick(0)
+
     @precondition(lambda self: not self.planned)
     @rule(images=st.integers(1, 40), chunk_size=st.integers(1, 12))
     def plan_another_shard(self, images: int, chunk_size: int) -> None:
@@ -251,13 +262,12 @@ class Fate(RuleBasedStateMachine):
         finally:
             self.world.files.die_at(0, written=False)
 
-    @rule()
-    def leader_falls_silent(self) -> None:
-        self.world.fleet.client.delete(self.world.keys.refill_leader())
-
-    @rule(who=st.integers(0, 1))
-    def leader_resigns(self, who: int) -> None:
-        self.refills[who].resign()
+    @rule(silently=st.booleans())
+    def leader_leaves(self, *, silently: bool) -> None:
+        if silently:
+            self.world.fleet.client.delete(self.world.keys.refill_leader())
+        for refill in () if silently else self.refills:
+            refill.resign()
 
     @rule(processes=st.integers(0, 10))
     def workers_come_and_go(self, processes: int) -> None:
@@ -343,6 +353,16 @@ class Fate(RuleBasedStateMachine):
     def park(self, data: st.DataObject, seconds: float) -> None:
         _, lease = self._worker(data)
         self.world.fleet.loop.run(lease.park(seconds))
+
+    @precondition(lambda self: self.working)
+    @rule(data=st.data(), who=st.integers(0, 1))
+    def commit_after_another_did(self, data: st.DataObject, who: int) -> None:
+        chunk, lease = self._worker(data)
+        self.world.expire(chunk)
+        self.world.work(chunk)
+        self.tick(who)
+        self.world.hint(lease, self.world.commit_part(chunk))
+        self.tick(who)
 
     @precondition(lambda self: self.working)
     @rule(data=st.data())

@@ -43,6 +43,11 @@ class Board:
             self._redis.pexpire(key, milliseconds)
             return True
 
+    def leads(self, token: str) -> bool:
+        """Whether Redis still says so."""
+        with translated():
+            return bool(self._redis.get(self._keys.refill_leader()) == token.encode())
+
     def resign(self, token: str) -> None:
         key = self._keys.refill_leader()
         with translated():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from tagmill.worker.errors import ConfigError, RedisUnavailableError
 from tagmill.worker.state.connection import translated
@@ -26,15 +26,23 @@ def connect_checked(url: str) -> redis.Redis:
     except ValueError as error:  # an option behind `?`
         raise ConfigError(f"TAGMILL_REDIS_URL: {error}") from None
     try:
-        with translated():
-            check_server(client.info())
-            seconds, microseconds = client.time()
+        info, (seconds, microseconds) = _look(client)
     except RedisUnavailableError as error:
         raise RedisUnavailableError(f"TAGMILL_REDIS_URL: {error}") from None
     except RedisError as error:
         raise ConfigError(f"TAGMILL_REDIS_URL: Redis refuses us: {error}") from None
+    check_server(info)
     check_clock(float(seconds) + float(microseconds) / 1_000_000 - time.time())
     return client
+
+
+def _look(client: redis.Redis) -> tuple[Mapping[str, Any], tuple[int, int]]:
+    """Return what the server says of itself, and its time."""
+    with translated():
+        try:
+            return client.info(), client.time()
+        except AuthenticationError as error:  # to redis-py a failure of the connection
+            raise ResponseError(str(error)) from None
 
 
 def check_server(info: Mapping[str, Any]) -> None:

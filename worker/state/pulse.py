@@ -31,11 +31,6 @@ class Pulse:
                 control: bytes | None = (await pipe.execute())[-1]
                 return control
 
-    async def end(self) -> None:
-        """Take the chunk's counts away: nobody works on it."""
-        with translated():
-            await self._redis.hdel(self._progress, self._chunk.name)
-
     async def cache_control(self, control: bytes, seconds: int) -> None:
         """Spare the other workers a look into the files."""
         with translated():

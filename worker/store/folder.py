@@ -39,11 +39,11 @@ class Folder:
             _sync_folder(path.parent)
 
     def read(self, name: str) -> bytes:
-        with self._translated(name):
+        with self._translated(name, tolerated=FileNotFoundError):
             return (self._root / name).read_bytes()
 
     def open(self, name: str) -> BinaryIO:
-        with self._translated(name):
+        with self._translated(name, tolerated=FileNotFoundError):
             return (self._root / name).open("rb")
 
     def exists(self, name: str) -> bool:
@@ -87,10 +87,10 @@ class Folder:
             temporary.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _translated(self, name: str) -> Iterator[None]:
+    def _translated(self, name: str, *, tolerated: type[OSError] | tuple[()] = ()) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError:
+        except tolerated:
             raise
         except OSError as error:
             raise RunStoreUnavailableError(
