@@ -28,7 +28,7 @@ _CHATTY = (
     "kombu",
 )
 _SIGNED = re.compile(
-    r"(?i)(?P<name>policy|signature|p|s|x-amz-(?:signature|credential|security-token))(?P<sep>[:=])"
+    r"(?i)(?<![A-Za-z0-9])(?P<name>policy|signature|p|s|x-amz-(?:signature|credential|security-token))(?P<sep>[:=])"
     r"(?P<value>[A-Za-z0-9_\-+/=%]{16,})"
 )
 

@@ -24,6 +24,7 @@ from tagmill.worker.rate import Rate
 
 ENV_PREFIX = "TAGMILL_"
 TOML_FILE = "tagmill.toml"
+LONGEST_CHUNK_SECONDS = 340  #: with the longest upload (256 MB at 1 MB/s) still below Celery's hard limit
 _TEST_PREFIX = "TAGMILL_TEST_"  #: variables of the test suite, no settings
 _AWS_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _REDIS_SCHEMES = {"redis", "rediss", "unix"}
@@ -131,6 +132,14 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @model_validator(mode="after")
+    def _chunk_ends_before_it_is_killed(self) -> Settings:
+        if self.chunk_seconds + self.call_timeout > LONGEST_CHUNK_SECONDS:
+            raise ValueError(
+                f"TAGMILL_CHUNK_SECONDS and TAGMILL_CALL_TIMEOUT: {LONGEST_CHUNK_SECONDS} at most together"
+            )
+        return self
 
     @model_validator(mode="after")
     def _key_and_secret_together(self) -> Settings:

@@ -26,7 +26,7 @@ SANDBOX = "sandbox"
 _READY_SECONDS = 20.0
 _QUICK_SECONDS = 15.0
 _MOST_QUICK_DEATHS = 3
-_STOP_SECONDS = 90.0  #: calls in flight may take their whole timeout
+_STOP_SECONDS = 30.0  #: beyond the timeout of calls in flight
 
 
 class Embedded:
@@ -89,7 +89,7 @@ class Embedded:
             return
         self._worker.terminate()
         try:
-            self._worker.wait(_STOP_SECONDS)
+            self._worker.wait(self.settings.call_timeout + _STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._worker.kill()
             self._worker.wait()

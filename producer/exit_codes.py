@@ -25,7 +25,7 @@ class ExitCode(IntEnum):
 #: Why a run is paused, to what its follower answers.
 PAUSE_REASONS = {
     "credentials": ExitCode.CREDENTIALS,
-    "budget": ExitCode.BUDGET,
+    "quota": ExitCode.CREDENTIALS,
     "outage": ExitCode.TEMPORARY,
     "run_store": ExitCode.TEMPORARY,
     "interrupted": ExitCode.INTERRUPTED,
@@ -38,9 +38,7 @@ def exit_code(error: errors.TaggingError) -> ExitCode:
             return ExitCode.NOT_FOUND
         case errors.ConfigError():
             return ExitCode.USAGE
-        case errors.CredentialsError():
+        case errors.CredentialsError() | errors.QuotaExhaustedError():
             return ExitCode.CREDENTIALS
-        case errors.BudgetExhaustedError():
-            return ExitCode.BUDGET
         case _:
             return ExitCode.TEMPORARY

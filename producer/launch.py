@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 STORE_RETRIES = 4
+DRAINING = "stopping: calls in flight finish; once more aborts them"
+LEAVING = "leaving: the workers go on with it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Launch:
                 board = self._board(embedded.redis_url)
                 board.drop_queue()  # of an earlier run: its workers are gone, its messages are not wanted
                 embedded.start_worker(self.spec.run_id)
-                with _interrupts(print_line, on_second=embedded.kill_worker) as interrupt:
+                with _interrupts(print_line, DRAINING, embedded.kill_worker) as interrupt:
                     summary = self._follow(board, embedded.redis_url, display, interrupt, embedded)
                     if interrupt.asked and summary["state"] == "running":
                         self._pause(board)
@@ -104,7 +106,7 @@ class Launch:
             with self._planner() as planner:
                 planner.join()
             return LiveRun(self.runs.files, self.spec.run_id, board).summary()
-        with self._display() as display, _interrupts(display.print_line) as interrupt:
+        with self._display() as display, _interrupts(display.print_line, LEAVING) as interrupt:
             return self._follow(board, redis_url, display, interrupt, None)
 
     # --- both ---------------------------------------------------------------------------------------------
@@ -198,7 +200,9 @@ def store_client(settings: Settings) -> S3Client:
 
 
 @contextlib.contextmanager
-def _interrupts(print_line: Print, on_second: Callable[[], None] = lambda: None) -> Iterator[Interrupt]:
+def _interrupts(
+    print_line: Print, said: str, on_second: Callable[[], None] = lambda: None
+) -> Iterator[Interrupt]:
     """Turn the first Ctrl-C or TERM into a wish, the second into an end."""
     interrupt = Interrupt()
 
@@ -207,7 +211,7 @@ def _interrupts(print_line: Print, on_second: Callable[[], None] = lambda: None)
             on_second()
             raise KeyboardInterrupt
         interrupt.asked = True
-        print_line("stopping: calls in flight finish; once more aborts them")
+        print_line(said)
 
     before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -77,7 +77,9 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions) -> RunS
     """Raise `ConfigError` for what must not start."""
     refuse_private_folder(settings, source.kind, shared_path=options.shared_path)
     engine = choose_engine(settings, source.kind)
-    rates = [rate for rate in (settings.rate, options.rate) if rate] or [account_rate(settings, engine)]
+    # Alone, a run's rate stands in for an account's that nobody set; a fleet's workers keep their own.
+    alone = settings.redis_url is None and settings.rate is None and options.rate is not None
+    rates = [options.rate, None if alone else account_rate(settings, engine)]
     now = datetime.now(UTC)
     return RunSpec(
         run_id=options.run_id or new_run_id(now),
@@ -91,7 +93,7 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions) -> RunS
         shard_size=settings.shard_size,
         chunk_size=settings.chunk_size,
         embedded=settings.redis_url is None,
-        planned_rate=min(rate.per_second for rate in rates),
+        planned_rate=min(rate.per_second for rate in rates if rate is not None),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 
-from tagmill.worker.errors import ConfigError
+from tagmill.worker.errors import ConfigError, RunError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,10 @@ def state_dir(setting: Path | None) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Raise `ConfigError`, naming the pid, while another embedded run goes on here."""
+    """Raise `ConfigError`, naming the pid, while another embedded run goes on here; `RunError` without room."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("a+")
+        lock = (folder / "lock").open("a+b", buffering=0)
     except OSError as error:
         raise ConfigError(f"TAGMILL_STATE_DIR {folder}: {error.strerror}") from None
     with lock:
@@ -44,12 +44,14 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             raise ConfigError(
-                f"another run is going on here (pid {lock.read().strip() or 'unknown'}); wait for it, "
+                f"another run is going on here (pid {lock.read().decode() or 'unknown'}); wait for it, "
                 "or give this one its own TAGMILL_STATE_DIR"
             ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        try:
+            lock.truncate(0)
+            lock.write(str(os.getpid()).encode())
+        except OSError as error:
+            raise RunError(f"TAGMILL_STATE_DIR {folder}: {error.strerror}; free some space") from None
         try:
             yield
         finally:
@@ -73,10 +75,10 @@ def running(folder: Path) -> Embedded | None:
     try:
         embedded = Embedded(**orjson.loads(_file(folder).read_bytes()))
         os.kill(embedded.pid, 0)
-    except (FileNotFoundError, ProcessLookupError, orjson.JSONDecodeError):
+    except PermissionError:  # somebody else's process has that pid by now, or the file is not ours to read
         return None
-    except PermissionError:
-        return embedded
+    except (OSError, orjson.JSONDecodeError):
+        return None
     return embedded
 
 

@@ -14,9 +14,9 @@ from tagmill.worker.chunks import ChunkLimits, ChunkRunner
 from tagmill.worker.engines.base import Engine
 from tagmill.worker.engines.filestack import FilestackEngine, FilestackOptions
 from tagmill.worker.engines.filestack_urls import UrlForm
+from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.models import Chunk, canonical_hash
-from tagmill.worker.pipeline import Equipment
 from tagmill.worker.rate import Rate
 from tagmill.worker.retry import RetryBudget
 from tagmill.worker.s3 import s3_client

@@ -14,17 +14,18 @@ import structlog
 from redis.asyncio import Redis
 
 from tagmill.worker.counts import Counts
+from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import (
-    BudgetExhaustedError,
     CredentialsError,
     EngineOutageError,
+    QuotaExhaustedError,
     RedisUnavailableError,
     RunError,
     RunStoreUnavailableError,
 )
 from tagmill.worker.models import Chunk, Json, Outcome
 from tagmill.worker.paid import Calls
-from tagmill.worker.pipeline import Equipment, Pipeline
+from tagmill.worker.pipeline import Pipeline
 from tagmill.worker.rows import RowContext, build_row
 from tagmill.worker.state.board import CONTROL_SECONDS
 from tagmill.worker.state.journal import Journal
@@ -145,12 +146,12 @@ class Work:
         result = self._pipeline.result
         if len(result.outcomes) == planned:
             return await self._commit()
-        if isinstance(result.stopped_by, CredentialsError | BudgetExhaustedError):
+        if isinstance(result.stopped_by, CredentialsError | QuotaExhaustedError):
             await self._pause_run(result.stopped_by)
         if self._lost:
             await self._count_extra(self._pipeline.paid.unconfirmed)
             return "lost"
-        await self._pulse.beat(orjson.dumps(self._counts.to_json()), 0.0, 0.0)
+        await self._pulse.beat(self._progress(), 0.0, 0.0)
         await self._lease.park(result.park_seconds)
         return "parked"
 
@@ -228,7 +229,7 @@ class Work:
             self._pipeline.stop()
         await self._renew()
         await self._pause_in_outage()
-        control = await self._pulse.beat(orjson.dumps(self._counts.to_json()), *self._waits())
+        control = await self._pulse.beat(self._progress(), *self._waits())
         if not await self._runs_on(control):
             self._pipeline.stop()
 
@@ -254,6 +255,16 @@ class Work:
             error = EngineOutageError(f"the tagging API has been failing for more than {minutes} minutes")
             await self._pause_run(error)
             self._pipeline.stop()
+
+    def _progress(self) -> bytes:
+        """Settled images, and every call so far, also those for images that are not settled."""
+        calls, maybe_charged = self._journal.calls()
+        so_far = {
+            "calls": calls,
+            "maybe_charged": maybe_charged,
+            "throttled": self._pipeline.result.throttled,
+        }
+        return orjson.dumps(self._counts.to_json() | so_far)
 
     async def _runs_on(self, cached: bytes | None) -> bool:
         if cached is not None:

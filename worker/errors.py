@@ -124,8 +124,10 @@ class CredentialsError(RunError):
     code = "credentials"
 
 
-class BudgetExhaustedError(RunError):
-    code = "budget"
+class QuotaExhaustedError(RunError):
+    """The plan at the service is used up."""
+
+    code = "quota"
 
 
 class EngineOutageError(RunError):

@@ -16,11 +16,13 @@ import structlog
 from tagmill.worker import retry
 from tagmill.worker.agenda import Agenda
 from tagmill.worker.engines.base import Locator
+from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import (
     AccessDeniedError,
     CredentialsError,
     EngineUnreachableError,
     ItemError,
+    PermanentError,
     RedisUnavailableError,
     RetryableError,
     RunError,
@@ -28,16 +30,12 @@ from tagmill.worker.errors import (
 )
 from tagmill.worker.models import Answer, Failure, ImageRef, Outcome, Status, Write, WriteStatus
 from tagmill.worker.paid import PaidCalls
-from tagmill.worker.retry import RetryBudget
 from tagmill.worker.sinks.base import Tagging
-from tagmill.worker.state.breaker import Breaker
-from tagmill.worker.state.denials import Denials
 from tagmill.worker.state.journal import Journal
-from tagmill.worker.state.limiter import Limiter, PermitFarAway
-from tagmill.worker.tagger import KeepUpload, Tagger
+from tagmill.worker.state.limiter import PermitFarAway
+from tagmill.worker.tagger import KeepUpload
 from tagmill.worker.transfer import NOT_AN_IMAGE
 from tagmill.worker.waiting import NotNowError, Waiting
-from tagmill.worker.writeback import WriteBack
 
 MAX_WAIT_SECONDS = 15.0  #: a permit, a probe or a retry further away parks the chunk
 
@@ -52,21 +50,7 @@ class Item:
     ref: ImageRef
     attempts: int = 0  #: failures of the moment that count against the image
     failed_before: bool = False  #: the next call is a retry
-
-
-@dataclass(frozen=True, slots=True)
-class Equipment:
-    """What a process keeps for all chunks of a run."""
-
-    run_id: str
-    policy: str
-    tagger: Tagger
-    write_back: WriteBack
-    limiter: Limiter
-    breaker: Breaker
-    denials: Denials
-    retry_budget: RetryBudget
-    lanes: int
+    known: bool = False  #: an earlier worker began it
 
 
 @dataclass(slots=True)
@@ -101,6 +85,7 @@ class Pipeline:
         self._random = random.Random()  # noqa: S311 - jitter
         self._agenda: Agenda[Item] = Agenda([])
         self._held: list[tuple[Item, AccessDeniedError]] = []
+        self._answered = False
         self._quiet_until = float("-inf")  # by `clock`: what throttling asked for
         self.paid = PaidCalls()
         self.refs: Sequence[ImageRef] = ()
@@ -134,7 +119,7 @@ class Pipeline:
 
     def _item(self, index: int, ref: ImageRef) -> Item:
         attempts = self._journal[index].attempts
-        return Item(index, ref, attempts=attempts, failed_before=attempts > 0)
+        return Item(index, ref, attempts=attempts, failed_before=attempts > 0, known=attempts > 0)
 
     async def _abandon(self) -> None:
         """Calls were cut short, but nobody died of them: leave no intent that says so."""
@@ -221,6 +206,9 @@ class Pipeline:
             lambda: self._journal.settle(index, outcome.to_json(), calls=answer.calls, attempts=1)
         )
         await self._persist(kit.breaker.succeeded)
+        if not self._answered:
+            self._answered = True
+            await self._persist(kit.denials.vouch)
         return outcome
 
     async def _ask(self, item: Item, locator: Locator) -> Answer:
@@ -333,21 +321,33 @@ class Pipeline:
         """Hold the image until it is clear whether it is refused, or the account is."""
         await self._count(item, error, attempts=1)
         self._held.append((item, error))
+        if item.known:
+            return  # it was refused before the run was lifted from its pause: no news of the account
         distinct = await self._persist(lambda: self._kit.denials.denied(item.ref.id))
-        outcomes = self.result.outcomes.values()
-        tagged = sum(outcome.status is Status.TAGGED for outcome in outcomes)
-        calls = sum(outcome.calls for outcome in outcomes) + len(self._held)
-        if retry.is_account_failure(distinct, len(self._held), tagged, calls):
-            self._halt(CredentialsError(f"refused for {distinct} images: {error}"))
+        calls = sum(outcome.calls for outcome in self.result.outcomes.values()) + len(self._held)
+        if retry.is_account_failure(distinct, len(self._held), calls):
+            self._refused(distinct, error)
 
     async def _settle_held(self) -> None:
-        """The account is not refused, so these images are."""
+        """The account is not refused, so these images are: unless nothing else is known of the account."""
         try:
+            await self._doubt_account()
             while self._held and not self._waiting.stopped:
                 item, error = self._held.pop()
                 await self._finish(item, _failure(error))
         except RunError as error:
             self._halt(error)
+
+    async def _doubt_account(self) -> None:
+        if self._waiting.stopped or not self._held:
+            return
+        tagged = sum(outcome.status is Status.TAGGED for outcome in self.result.outcomes.values())
+        alone = retry.nothing_else(len(self._held), tagged)
+        if alone and not await self._persist(self._kit.denials.vouched):
+            self._refused(len(self._held), self._held[-1][1])
+
+    def _refused(self, images: int, error: AccessDeniedError) -> None:
+        self._halt(CredentialsError(f"refused for {images} images: {error}"))
 
     async def _failed_unexpectedly(self, item: Item, error: Exception) -> None:
         if self._journal[item.index].in_flight:  # whether the call had left is not known
@@ -356,7 +356,8 @@ class Pipeline:
         await self._finish(item, Outcome(Status.FAILED, error=failure))
 
     async def _give_up(self, item: Item, error: ItemError) -> None:
-        await self._count(item, error, attempts=1)
+        never_asked = isinstance(error, PermanentError) and not error.calls
+        await self._count(item, error, attempts=0 if never_asked else 1)
         await self._finish(item, _failure(error))
 
     async def _count(self, item: Item, error: ItemError, *, attempts: int) -> None:

@@ -54,10 +54,14 @@ class RetryBudget:
         return 0.0
 
 
-def is_account_failure(distinct_denied: int, denied_here: int, tagged_here: int, calls_here: int) -> bool:
-    """Whether so many images answered 403, in the run and in this chunk, speak against the account."""
+def is_account_failure(distinct_denied: int, denied_here: int, calls_here: int) -> bool:
+    """Whether so many images answered 403, in the run and in this chunk so far, speak against the account."""
     return (
         distinct_denied >= 20  # noqa: PLR2004 - the rule itself
-        or (denied_here >= 3 and tagged_here == 0)  # noqa: PLR2004 - the rule itself
         or (calls_here >= 200 and denied_here >= 0.05 * calls_here)  # noqa: PLR2004 - the rule itself
     )
+
+
+def nothing_else(denied_here: int, tagged_here: int) -> bool:
+    """Whether a chunk at its end knows of refusals only: the account's, unless it worked elsewhere."""
+    return denied_here >= 3 and tagged_here == 0  # noqa: PLR2004 - the rule itself

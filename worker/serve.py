@@ -17,7 +17,7 @@ from tagmill.config.celery import QUEUE
 from tagmill.config.logs import configure_logs
 from tagmill.config.settings import Settings, load_settings
 from tagmill.worker.app import create_app
-from tagmill.worker.errors import ConfigError, RedisUnavailableError, TaggingError
+from tagmill.worker.errors import ConfigError, TaggingError
 from tagmill.worker.publisher import Publisher
 from tagmill.worker.refill import Refill
 from tagmill.worker.s3 import s3_client
@@ -106,8 +106,8 @@ def _quietly(step: Callable[[], None]) -> None:
     """Go on after an outage: a thread that died of it would take recovery with it."""
     try:
         step()
-    except RedisUnavailableError as error:
-        log.warning("redis_unavailable", error=str(error))
+    except TaggingError as error:
+        log.warning("housekeeping_waits", code=error.code, error=str(error))
     except Exception:
         log.exception("housekeeping_failed")
 

@@ -47,10 +47,17 @@ def _board(settings: Settings) -> Board | None:
     """Return the fleet's Redis, or that of the embedded run that goes on here."""
     from tagmill.config.celery import QUEUE  # noqa: PLC0415 - as above
     from tagmill.producer.state_dir import running, state_dir  # noqa: PLC0415 - as above
+    from tagmill.worker.errors import RedisUnavailableError  # noqa: PLC0415 - as above
     from tagmill.worker.state.board import Board  # noqa: PLC0415 - as above
     from tagmill.worker.state.checks import connect_checked  # noqa: PLC0415 - as above
     from tagmill.worker.state.keys import Keys  # noqa: PLC0415 - as above
 
     embedded = running(state_dir(settings.state_dir))
     url = settings.redis_url or (embedded.redis_url if embedded else None)
-    return Board(connect_checked(url), Keys(settings.redis_prefix), QUEUE) if url else None
+    if url is None:
+        return None
+    try:
+        return Board(connect_checked(url), Keys(settings.redis_prefix), QUEUE)
+    except RedisUnavailableError as error:
+        typer.echo(f"{error}; from the run store:", err=True)
+        return None

@@ -25,16 +25,17 @@ from servers.redis import RedisUnderTest
 
 from tagmill.worker import chunks
 from tagmill.worker.chunks import STORE_PAUSE_SECONDS, ChunkLimits, ChunkRunner
+from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import (
-    BudgetExhaustedError,
     CredentialsError,
     EngineUnavailableError,
+    QuotaExhaustedError,
     RedisUnavailableError,
     RunError,
     RunStoreUnavailableError,
 )
 from tagmill.worker.models import Chunk, Json
-from tagmill.worker.pipeline import Equipment, Pipeline
+from tagmill.worker.pipeline import Pipeline
 from tagmill.worker.retry import RetryBudget
 from tagmill.worker.sinks.base import Tagging
 from tagmill.worker.state.breaker import Breaker
@@ -321,7 +322,7 @@ async def test_a_full_store_parks_the_chunk_and_keeps_what_is_paid(site: Site, f
     assert site.sink.writes == IMAGES
 
 
-@pytest.mark.parametrize("error", [CredentialsError("who are you?"), BudgetExhaustedError("used up")])
+@pytest.mark.parametrize("error", [CredentialsError("who are you?"), QuotaExhaustedError("used up")])
 async def test_the_accounts_failure_pauses_the_run_for_everybody(site: Site, error: RunError) -> None:
     cast(ScriptedEngine, site.engine).scripts["h0"] = [error]
     assert await site.run() == "parked"

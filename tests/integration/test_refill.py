@@ -70,9 +70,17 @@ class World:
         self.board = Board(fleet.client, self.keys, QUEUE)
         self.leases = Leases(fleet.aredis, self.keys, LEASE_SECONDS)
         self.published: list[Chunk] = []
+        self.now = 0.0  #: seconds by the clock of every refill
 
-    def refill(self) -> Refill:
-        return Refill(self.files, self.board, self.publish, only=RUN, grace_seconds=0.0)
+    def refill(self, only: str | None = RUN, grace_seconds: float = 0.0) -> Refill:
+        return Refill(
+            self.files,
+            self.board,
+            self.publish,
+            only=only,
+            grace_seconds=grace_seconds,
+            clock=lambda: self.now,
+        )
 
     @property
     def queue(self) -> str:
@@ -141,7 +149,8 @@ class World:
         self.fleet.client.delete(self.keys.lease(chunk))
 
     def time_passes(self) -> None:
-        """Whatever is parked is due."""
+        """Whatever was to wait is due."""
+        self.now += LONG
         for member in self.fleet.client.zrange(self.keys.parked(), 0, -1):
             self.fleet.client.zadd(self.keys.parked(), {member: 0.0})
 
@@ -202,6 +211,11 @@ class Fate(RuleBasedStateMachine):
         self.planned = True
 
     # --- refill
+
+    @rule(who=st.integers(0, 1), count=st.integers(2, 4))
+    def ticks(self, who: int, count: int) -> None:
+        for _ in range(count):
+            self.tick(who)
 
     @rule(who=st.integers(0, 1))
     def tick(self, who: int) -> None:
@@ -358,8 +372,9 @@ class Fate(RuleBasedStateMachine):
     @rule(data=st.data(), who=st.integers(0, 1))
     def commit_after_another_did(self, data: st.DataObject, who: int) -> None:
         chunk, lease = self._worker(data)
-        self.world.expire(chunk)
-        self.world.work(chunk)
+        for other in self.world.run.headers[chunk.shard].chunks(RUN, 0):
+            self.world.expire(other)
+            self.world.work(other)
         self.tick(who)
         self.world.hint(lease, self.world.commit_part(chunk))
         self.tick(who)
@@ -528,7 +543,7 @@ def test_a_message_that_was_lost_is_sent_again_after_the_grace(world: World) -> 
 
 def test_a_worker_has_the_grace_to_take_the_lease(world: World) -> None:
     world.run.shard(10, 10)
-    refill = Refill(world.files, world.board, world.publish, only=RUN)
+    refill = world.refill(grace_seconds=LONG)
     refill.tick()
     world.pop()
     for _ in range(3):
@@ -665,22 +680,10 @@ def test_views_that_a_dead_refiller_left_out_are_written_by_the_next(world: Worl
 # --- a fleet with several runs ----------------------------------------------------------------------------
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def shared(world: World, clock: Clock) -> Refill:
+def shared(world: World) -> Refill:
     """Serves every run of the store."""
-    return Refill(world.files, world.board, world.publish, grace_seconds=0.0, clock=clock)
+    return world.refill(only=None)
 
 
 def another_run(files: MemoryFiles, run_id: str, *, embedded: bool = False) -> SmallRun:
@@ -689,14 +692,14 @@ def another_run(files: MemoryFiles, run_id: str, *, embedded: bool = False) -> S
     return run
 
 
-def test_every_run_of_the_fleet_is_served(world: World, shared: Refill, clock: Clock) -> None:
+def test_every_run_of_the_fleet_is_served(world: World, shared: Refill) -> None:
     another_run(world.files, "b-run")
     another_run(world.files, "c-run", embedded=True)
     shared.tick()
     assert [chunk.run_id for chunk in world.published] == ["b-run"]
     another_run(world.files, "d-run")
     shared.tick()
-    clock.now += RUNS_SECONDS
+    world.now += RUNS_SECONDS
     shared.tick()
     assert [chunk.run_id for chunk in world.published] == ["b-run", "d-run"]
 
@@ -742,5 +745,5 @@ def test_a_finished_run_leaves_nothing_in_redis_even_if_its_finisher_died(
     assert finished(world.files, "b-run", 0)
     world.board.note_done(run.chunks[0], Counts(tagged=10))
     shared.resign()
-    Refill(world.files, world.board, world.publish).tick()
+    world.refill(only=None).tick()
     assert world.board.done("b-run", 0) == {}

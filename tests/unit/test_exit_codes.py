@@ -19,7 +19,7 @@ from tagmill.worker import errors
         (errors.EngineOutageError, 5),
         (errors.EngineUnavailableError, 5),
         (errors.CredentialsError, 7),
-        (errors.BudgetExhaustedError, 8),
+        (errors.QuotaExhaustedError, 7),
     ],
 )
 def test_an_error_has_its_exit_code(error: type[errors.TaggingError], code: int) -> None:
@@ -30,7 +30,7 @@ def test_an_error_has_its_exit_code(error: type[errors.TaggingError], code: int)
     ("error", "code"),
     [
         (errors.CredentialsError, ExitCode.CREDENTIALS),
-        (errors.BudgetExhaustedError, ExitCode.BUDGET),
+        (errors.QuotaExhaustedError, ExitCode.CREDENTIALS),
         (errors.EngineOutageError, ExitCode.TEMPORARY),
         (errors.RunStoreUnavailableError, ExitCode.TEMPORARY),
     ],

@@ -24,16 +24,17 @@ from redis.asyncio import Redis
 from servers.redis import RedisUnderTest, running_redis
 
 from tagmill.worker.engines.base import Locator
+from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import (
     AccessDeniedError,
     BadResponseError,
-    BudgetExhaustedError,
     CredentialsError,
     EngineUnavailableError,
     EngineUnreachableError,
     ImageNotFoundError,
     ImageRejectedError,
     PermanentError,
+    QuotaExhaustedError,
     RedisUnavailableError,
     RunError,
     SinkRejectedError,
@@ -51,7 +52,7 @@ from tagmill.worker.models import (
     Status,
     WriteStatus,
 )
-from tagmill.worker.pipeline import Equipment, Pipeline, Result
+from tagmill.worker.pipeline import Pipeline, Result
 from tagmill.worker.rate import Rate
 from tagmill.worker.retry import RetryBudget
 from tagmill.worker.state import group_commit
@@ -432,12 +433,22 @@ async def test_a_denied_image_is_held_until_the_others_are_through(rig: Rig) -> 
     assert totals(result) == (12, 0, 12)
 
 
+async def test_refusals_alone_stop_a_small_chunk_unless_the_account_worked_elsewhere(rig: Rig) -> None:
+    rig.scripted.down = lambda _: denied()
+    result = await rig.run(handles(3))
+    assert (type(result.stopped_by), result.outcomes) == (CredentialsError, {})
+    await Denials(rig.redis, rig.keys, "run-1").vouch()
+    result = await rig.run(handles(3))
+    assert result.stopped_by is None
+    assert {outcome.status for outcome in result.outcomes.values()} == {Status.FAILED}
+
+
 async def test_an_account_that_is_denied_settles_nothing(rig: Rig) -> None:
     rig.scripted.down = lambda _: denied()
     result = await rig.run(handles(50))
     assert isinstance(result.stopped_by, CredentialsError)
     assert (result.outcomes, rig.settled) == ({}, [])
-    assert len(rig.engine.asked) <= 3 + rig.lanes
+    assert len(rig.engine.asked) <= 20 + rig.lanes
     entries = (await rig.entries()).values()
     assert sum(entry.calls for entry in entries) == len(rig.engine.asked)
     assert {(entry.in_flight, entry.result) for entry in entries} == {(False, None)}
@@ -453,7 +464,7 @@ async def test_denials_add_up_over_the_runs_chunks(rig: Rig) -> None:
     assert 8 not in result.outcomes
 
 
-@pytest.mark.parametrize("error", [CredentialsError("who?"), BudgetExhaustedError("used up")])
+@pytest.mark.parametrize("error", [CredentialsError("who?"), QuotaExhaustedError("used up")])
 async def test_the_accounts_answer_stops_the_chunk_at_once(rig: Rig, error: RunError) -> None:
     rig.scripted.scripts[value(6)] = [error]
     result = await rig.run(handles(100))

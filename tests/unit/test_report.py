@@ -76,7 +76,7 @@ def test_for_people_it_is_text_on_stdout(capsys: pytest.CaptureFixture[str]) -> 
         (said(Counts(tagged=11, quarantined=1)), ExitCode.FAILED_IMAGES),
         (said(Counts(tagged=11, skipped=1)), ExitCode.DONE),
         (paused("credentials"), ExitCode.CREDENTIALS),
-        (paused("budget"), ExitCode.BUDGET),
+        (paused("quota"), ExitCode.CREDENTIALS),
         (paused("outage"), ExitCode.TEMPORARY),
         (paused("interrupted"), ExitCode.INTERRUPTED),
         (paused("by hand"), ExitCode.PAUSED_ELSEWHERE),
@@ -91,7 +91,7 @@ def test_the_shell_hears_how_it_ended(summary: Json, code: ExitCode) -> None:
 
 def test_a_run_left_to_the_fleet_is_well() -> None:
     assert summary_exit_code(said(finished_at=None), detached=True) is ExitCode.DONE
-    assert summary_exit_code(paused("budget"), detached=True) is ExitCode.BUDGET
+    assert summary_exit_code(paused("quota"), detached=True) is ExitCode.CREDENTIALS
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_run_left_to_the_fleet_is_well() -> None:
         (errors.NotFoundError(""), 3),
         (errors.ConfigError(""), 2),
         (errors.CredentialsError(""), 7),
-        (errors.BudgetExhaustedError(""), 8),
+        (errors.QuotaExhaustedError(""), 7),
         (errors.RedisUnavailableError(""), 5),
         (errors.RunStoreUnavailableError(""), 5),
     ],

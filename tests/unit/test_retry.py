@@ -16,7 +16,14 @@ from tagmill.worker.errors import (
     SinkConflictError,
     ThrottledError,
 )
-from tagmill.worker.retry import LONGEST_SECONDS, SHORTEST_SECONDS, RetryBudget, delay, is_account_failure
+from tagmill.worker.retry import (
+    LONGEST_SECONDS,
+    SHORTEST_SECONDS,
+    RetryBudget,
+    delay,
+    is_account_failure,
+    nothing_else,
+)
 
 RNG = Random(7)  # noqa: S311 - guards nothing
 
@@ -89,14 +96,17 @@ def test_savings_are_bounded() -> None:
 @pytest.mark.parametrize(
     ("counts", "verdict"),
     [
-        ((19, 2, 0, 2), False),
-        ((20, 1, 500, 501), True),  # many images of the run
-        ((3, 3, 0, 3), True),  # all of this chunk
-        ((3, 3, 1, 4), False),
-        ((9, 9, 190, 199), False),
-        ((10, 10, 190, 200), True),  # a twentieth
-        ((10, 10, 191, 201), False),
+        ((19, 19, 19), False),
+        ((20, 1, 501), True),  # many images of the run
+        ((9, 9, 199), False),
+        ((10, 10, 200), True),  # a twentieth
+        ((10, 10, 201), False),
     ],
 )
-def test_many_denials_are_the_accounts(counts: tuple[int, int, int, int], verdict: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_many_denials_are_the_accounts(counts: tuple[int, int, int], verdict: bool) -> None:  # noqa: FBT001 - a parameter of the test
     assert is_account_failure(*counts) is verdict
+
+
+@pytest.mark.parametrize(("denied", "tagged", "verdict"), [(2, 0, False), (3, 0, True), (3, 1, False)])
+def test_a_chunk_of_refusals_alone_casts_doubt(denied: int, tagged: int, verdict: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    assert nothing_else(denied, tagged) is verdict

@@ -15,13 +15,13 @@ from tagmill.worker.engines.exchange import Reply, timestamp
 from tagmill.worker.errors import (
     AccessDeniedError,
     BadResponseError,
-    BudgetExhaustedError,
     CredentialsError,
     EngineUnavailableError,
     ImageNotFoundError,
     ImageRejectedError,
     ItemError,
     PermanentError,
+    QuotaExhaustedError,
     TaggingError,
     ThrottledError,
 )
@@ -66,7 +66,7 @@ def error_for(reply: Reply, *, unread: str = "") -> TaggingError:
     if status == HTTPStatus.UNAUTHORIZED:
         return CredentialsError(f"Filestack refuses the API key or the app secret; check both {said}")
     if status == HTTPStatus.PAYMENT_REQUIRED or (status == HTTPStatus.FORBIDDEN and _QUOTA.search(text)):
-        return BudgetExhaustedError(f"the Filestack plan is used up; extend it, then resume {said}")
+        return QuotaExhaustedError(f"the Filestack plan is used up; extend it, then resume {said}")
     if unread:
         said += f": {unread}, sha256 {hashlib.sha256(reply.body).hexdigest()[:16]}"
     return _item_error(_item_class(status, text, limited=limit_reached(reply)), said, reply)

@@ -221,7 +221,7 @@ class Board:
     def forget_denials(self, run_id: str) -> None:
         """Begin anew to count images that were answered 403: somebody may have mended the account."""
         with translated():
-            self._redis.delete(self._keys.denied(run_id))
+            self._redis.delete(self._keys.denied(run_id), self._keys.works(run_id))
 
     # --- embedded start ---------------------------------------------------------------------------
 

@@ -85,6 +85,10 @@ class Keys:
         """Set of images that were answered 403."""
         return self._of("denied", run_id)
 
+    def works(self, run_id: str) -> str:
+        """There when the account answered an image of the run."""
+        return self._of("works", run_id)
+
     # --- the fleet and its account ------------------------------------------------------------------------
 
     def workers(self) -> str:

@@ -47,7 +47,7 @@ class Files(Protocol):
 
 def probe(files: Files) -> None:
     """Refuse a place without create-if-absent: two committers would both believe that they were first."""
-    name = f"probe-{secrets.token_hex(8)}"
+    name = f".probe-{secrets.token_hex(8)}"
     try:
         first, second = files.create(name, b"1"), files.create(name, b"2")
         kept = files.read(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tagmill.worker.errors import ConfigError
+from tagmill.worker.errors import ConfigError, RunStoreUnavailableError
 from tagmill.worker.store.base import Files, probe
 from tagmill.worker.store.bucket import Bucket
 from tagmill.worker.store.folder import Folder
@@ -27,5 +27,8 @@ def open_files(run_store: str, s3_client: Callable[[], S3Client]) -> Files:
 def open_probed(run_store: str, s3_client: Callable[[], S3Client]) -> Files:
     """Open a store that will be written; refuse one without create-if-absent."""
     files = open_files(run_store, s3_client)
-    probe(files)
+    try:
+        probe(files)
+    except RunStoreUnavailableError as error:
+        raise ConfigError(f"TAGMILL_RUN_STORE cannot be used: {error}") from None
     return files

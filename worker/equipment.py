@@ -1,0 +1,25 @@
+"""What a worker process keeps for all chunks of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tagmill.worker.retry import RetryBudget
+from tagmill.worker.state.breaker import Breaker
+from tagmill.worker.state.denials import Denials
+from tagmill.worker.state.limiter import Limiter
+from tagmill.worker.tagger import Tagger
+from tagmill.worker.writeback import WriteBack
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    run_id: str
+    policy: str
+    tagger: Tagger
+    write_back: WriteBack
+    limiter: Limiter
+    breaker: Breaker
+    denials: Denials
+    retry_budget: RetryBudget
+    lanes: int
