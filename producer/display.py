@@ -15,6 +15,7 @@ from tagmill.producer.pace import Pace
 from tagmill.worker.errors import RedisUnavailableError
 from tagmill.worker.models import Json
 
+NO_WORKER = "no worker is alive: start `tagmill worker`"
 LINE_SECONDS = 10.0
 Print = Callable[[str], None]
 Waits = Callable[[], tuple[float, float]]  #: seconds lanes were held by the limiter, and seconds they had
@@ -44,6 +45,7 @@ class Display:
     def __init__(self, pace: Pace) -> None:
         self.pace = pace
         self.waits: Waits = lambda: (0.0, 0.0)
+        self.workers: Callable[[], int] = lambda: 1  #: how many are alive
 
     def __enter__(self) -> Self:
         return self
@@ -55,9 +57,10 @@ class Display:
         """Show where the run stands."""
         with contextlib.suppress(RedisUnavailableError):
             self.pace.note(settled(summary), *self.waits())
-            self.show(summary, planning=planning)
+            line = describe(summary, self.pace)
+            self.show(summary, line if self.workers() else f"{line} · {NO_WORKER}", planning=planning)
 
-    def show(self, summary: Json, *, planning: bool) -> None: ...
+    def show(self, summary: Json, line: str, *, planning: bool) -> None: ...
 
     def print_line(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is the display
@@ -71,11 +74,11 @@ class PlainDisplay(Display):
         self._clock = clock
         self._next_line = clock() + LINE_SECONDS
 
-    def show(self, summary: Json, *, planning: bool) -> None:
+    def show(self, summary: Json, line: str, *, planning: bool) -> None:
         if self._clock() >= self._next_line:
             self._next_line = self._clock() + LINE_SECONDS
             planned = f"{summary['planned']}{'+' if planning else ''}"
-            self.print_line(f"{settled(summary)}/{planned} · {describe(summary, self.pace)}")
+            self.print_line(f"{settled(summary)}/{planned} · {line}")
 
 
 class BarDisplay(Display):
@@ -98,13 +101,13 @@ class BarDisplay(Display):
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def show(self, summary: Json, *, planning: bool) -> None:
+    def show(self, summary: Json, line: str, *, planning: bool) -> None:
         self._progress.update(
             self._bar,
             total=summary["planned"],
             completed=settled(summary),
             state="planning, tagging" if planning else "tagging",
-            line=describe(summary, self.pace),
+            line=line,
         )
 
     def print_line(self, line: str) -> None:

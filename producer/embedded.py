@@ -24,6 +24,7 @@ from tagmill.worker.orphans import die_with_parent
 
 SANDBOX = "sandbox"
 _READY_SECONDS = 20.0
+_CELERYS_OWN = "worker: "  #: what it prints beside its log when it is told to stop
 _QUICK_SECONDS = 15.0
 _MOST_QUICK_DEATHS = 3
 _STOP_SECONDS = 30.0  #: beyond the timeout of calls in flight
@@ -136,7 +137,9 @@ class Embedded:
     def _relay(self, stream: IO[bytes]) -> None:
         """Pass log lines on to where ours go, without tearing a progress bar."""
         for line in stream:
-            self._print(line.decode(errors="replace").rstrip())
+            text = line.decode(errors="replace").rstrip()
+            if text and not text.startswith(_CELERYS_OWN):
+                self._print(text)
 
 
 def _await_url(ready: Path, process: subprocess.Popen[bytes]) -> str:

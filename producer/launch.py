@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tagmill.config.celery import QUEUE
 from tagmill.config.settings import Settings
-from tagmill.producer.display import Display, Print, open_display
+from tagmill.producer.display import NO_WORKER, Display, Print, open_display
 from tagmill.producer.embedded import Embedded
 from tagmill.producer.follow import Follower, Interrupt
 from tagmill.producer.live import LiveRun
@@ -33,6 +33,7 @@ from tagmill.worker.state.board import Board
 from tagmill.worker.state.checks import connect_checked
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.store.opening import open_probed
+from tagmill.worker.store.plan import Plan
 from tagmill.worker.store.runs import Control, Runs, RunSpec, Verb
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Launch:
         return summary
 
     def announcement(self) -> str:
-        """One line: what starts here, with what, and what it costs."""
+        """One line: what starts here, with what, how fast."""
         source = SourceSpec.from_json(self.spec.source)
         write_back = ", ".join(self.spec.write_back) or "none"
         return (
@@ -67,13 +68,24 @@ class Launch:
             f"{self.spec.planned_rate:g} calls/s or less, write-back: {write_back}"
         )
 
+    def message(self) -> str | None:
+        """What is said of a pause."""
+        return self.runs.control(self.spec.run_id).message
+
+    def passed_over(self) -> dict[str, int]:
+        """Things of the source that are no images to tag, by reason; empty until planning is finished."""
+        plan = Plan(self.runs.files, self.spec.run_id, 0).summary()
+        return plan.skipped if plan else {}
+
     # --- embedded -----------------------------------------------------------------------------------------
 
     def _embedded(self) -> Json:
         folder = state_dir(self.settings.state_dir)
         rate = Rate.parse(self.spec.rate) if self.spec.rate else None
         account = self.settings.rate or rate or account_rate(self.settings, self.spec.engine)
-        settings = self.settings.model_copy(update={"rate": account})
+        # Its log lines would bury the progress: unless a level was asked for, only warnings are shown.
+        level = self.settings.log_level if "log_level" in self.settings.model_fields_set else "warning"
+        settings = self.settings.model_copy(update={"rate": account, "log_level": level})
         with locked(folder), self._display() as display:
             print_line = display.print_line
             with Embedded(settings, folder, engine=self.spec.engine, print_line=print_line) as embedded:
@@ -105,6 +117,8 @@ class Launch:
         if detach:
             with self._planner() as planner:
                 planner.join()
+            if not board.workers():
+                print(NO_WORKER, file=sys.stderr)  # noqa: T201 - for the user, beside the summary
             return LiveRun(self.runs.files, self.spec.run_id, board).summary()
         with self._display() as display, _interrupts(display.print_line, LEAVING) as interrupt:
             return self._follow(board, redis_url, display, interrupt, None)
@@ -119,6 +133,8 @@ class Launch:
         only = self.spec.run_id if self.spec.embedded else None
         refill = Refill(self.runs.files, board, publisher, only=only)
         display.waits = lambda: board.waits(self.spec.run_id)
+        if embedded is None:
+            display.workers = lambda: len(board.workers())
         live = LiveRun(self.runs.files, self.spec.run_id, board)
         with self._planner() as planner:
             follower = Follower(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -26,8 +27,7 @@ class RedisServer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        # A unix socket's path has room for about 100 bytes, less than many state folders take.
-        self._socket_folder = Path(tempfile.mkdtemp(prefix="tagmill-"))
+        self._socket_folder = _socket_folder(folder)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -97,6 +97,19 @@ class RedisServer:
             find_redis_server(),
             *(word for name, value in options.items() for word in (f"--{name}", value)),
         ]
+
+
+def _socket_folder(folder: Path) -> Path:
+    """Return a private folder with a short name, the same one for the same state folder.
+
+    A unix socket's path has room for about 100 bytes, less than many state folders take.
+    """
+    name = hashlib.sha256(bytes(folder.absolute())).hexdigest()[:12]
+    found = Path(tempfile.gettempdir()) / f"tagmill-{os.getuid()}-{name}"
+    found.mkdir(mode=0o700, exist_ok=True)
+    if found.is_symlink() or found.stat().st_uid != os.getuid():
+        raise ConfigError(f"{found} belongs to somebody else; set TMPDIR to a folder of your own")
+    return found
 
 
 def find_redis_server() -> str:

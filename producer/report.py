@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 import orjson
 
@@ -10,20 +11,26 @@ from tagmill.producer.exit_codes import PAUSE_REASONS, ExitCode
 from tagmill.worker.models import Json, Status
 
 
-def print_summary(summary: Json, *, as_json: bool, message: str | None = None) -> None:
-    """Print to stdout; `message` says more about a pause."""
-    text = orjson.dumps(summary).decode() if as_json else describe_summary(summary, message)
+def print_summary(
+    summary: Json, *, as_json: bool, message: str | None = None, passed_over: Mapping[str, int] | None = None
+) -> None:
+    """Print to stdout; `message` says more about a pause, `passed_over` counts what was not planned."""
+    text = orjson.dumps(summary).decode() if as_json else describe_summary(summary, message, passed_over)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
-def describe_summary(summary: Json, message: str | None = None) -> str:
+def describe_summary(
+    summary: Json, message: str | None = None, passed_over: Mapping[str, int] | None = None
+) -> str:
     state = summary["state"] + (f" ({summary['reason']})" if summary["reason"] else "")
     lines = [
         f"run {summary['run_id']}: {state}, {summary['planned']} images in {summary['duration_s']:.1f} s",
         f"  {_nonzero({status: summary[status] for status in (*Status, 'remaining')})}",
         f"  {summary['calls']} calls" + _calls(summary),
     ]
+    if passed_over:
+        lines.append(f"  passed over: {_nonzero(passed_over)}")
     if any(summary["writes"].values()):
         lines.append(f"  write-backs: {_nonzero(summary['writes'])}")
     if summary["state"] == "completed":
@@ -55,5 +62,5 @@ def _calls(summary: Json) -> str:
     return f" ({extra})" if extra else ""
 
 
-def _nonzero(counts: dict[str, int]) -> str:
+def _nonzero(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)

@@ -32,7 +32,7 @@ def state_dir(setting: Path | None) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Raise `ConfigError`, naming the pid, while another embedded run goes on here; `RunError` without room."""
+    """Raise `ConfigError`, naming the pid, while another embedded run goes on; `RunError` without room."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("a+b", buffering=0)

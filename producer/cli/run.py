@@ -15,7 +15,7 @@ from tagmill.producer.cli.options import (
     StateDir,
     settings_from,
 )
-from tagmill.worker.errors import ConfigError
+from tagmill.worker.errors import ConfigError, RunError
 from tagmill.worker.rate import Rate
 
 if TYPE_CHECKING:
@@ -124,6 +124,10 @@ def _report(launch: Launch, *, detach: bool, as_json: bool) -> None:
 
     if not as_json:
         typer.echo(launch.announcement(), err=True)
-    summary = launch.go(detach=detach)
-    print_summary(summary, as_json=as_json, message=launch.runs.control(launch.spec.run_id).message)
+    try:
+        summary = launch.go(detach=detach)
+    except RunError as error:
+        hint = f"go on with `tagmill run --resume {launch.spec.run_id}`"
+        raise RunError(f"{error}; {hint}", code=error.code) from None
+    print_summary(summary, as_json=as_json, message=launch.message(), passed_over=launch.passed_over())
     raise typer.Exit(summary_exit_code(summary, detached=detach))

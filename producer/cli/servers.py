@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tagmill.producer.cli.options import LogFormat, LogLevel, RedisUrl, RunStore, settings_from
 from tagmill.worker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tagmill.sandbox.config import SandboxConfig
 
 
 def worker(
@@ -63,12 +66,19 @@ def sandbox(
     chosen = {"rate_limit": rate_limit, "latency_seconds": latency, "load": load or None}
     given |= {name: value for name, value in chosen.items() if value is not None}
     chosen_config = SandboxConfig.from_json(given)
-    serve(chosen_config, ready=lambda url: _say_where(url, chosen_config.api_key))
+    unset = not {"api_key", "app_secret"} & given.keys()
+    serve(chosen_config, ready=lambda url: _say_where(url, chosen_config if unset else None))
 
 
-def _say_where(url: str, api_key: str) -> None:
-    typer.echo(f"sandbox at {url}, key {api_key}; point Tagmill at it with:", err=True)
-    typer.echo(f"  TAGMILL_FILESTACK_CDN_URL={url} TAGMILL_FILESTACK_API_URL={url}/api", err=True)
+def _say_where(url: str, defaults: SandboxConfig | None) -> None:
+    """`defaults`: key and secret that everybody may know, as nobody set others."""
+    typer.echo(f"sandbox at {url}; point Tagmill at it with:", err=True)
+    typer.echo(f"  export TAGMILL_FILESTACK_CDN_URL={url} TAGMILL_FILESTACK_API_URL={url}/api", err=True)
+    if defaults is not None:
+        key, secret = defaults.api_key, defaults.app_secret
+        typer.echo(
+            f"  export TAGMILL_FILESTACK_API_KEY={key} TAGMILL_FILESTACK_APP_SECRET={secret}", err=True
+        )
 
 
 def _read(config: Path | None) -> dict[str, Any]:

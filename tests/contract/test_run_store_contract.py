@@ -437,23 +437,25 @@ def test_a_creator_killed_after_it_published_leaves_the_whole_file(
     assert list(Folder(tmp_path).names("dying")) == ["file"]
 
 
-def may_mount() -> bool:
-    command = [*PRIVATE_MOUNTS, "true"]
-    return subprocess.run(command, check=False, capture_output=True).returncode == 0
-
-
 PRIVATE_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
 MOUNT = 'mount -t tmpfs -o size=100k tmpfs "$0" && exec "$@"'
 
 
+def small_disk(folder: Path) -> tuple[str, ...]:
+    """What a command must be run with to find little room in the folder."""
+    mounted = (*PRIVATE_MOUNTS, "sh", "-c", MOUNT, str(folder))
+    try:
+        subprocess.run([*mounted, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "prlimit", "--fsize=20000"  # no private mounts here
+    return mounted
+
+
 @pytest.mark.parametrize("links", FOLDERS)
 def test_a_full_disk_is_one_line_and_tears_no_file(tmp_path: Path, child: Child, links: str) -> None:
-    if not may_mount():
-        pytest.skip("no private mounts on this machine")
-    disk = (*PRIVATE_MOUNTS, "sh", "-c", MOUNT, str(tmp_path))
-    full = child(links, str(tmp_path), "fill", before=disk)
+    full = child(links, str(tmp_path), "fill", before=small_disk(tmp_path))
     assert heard(full).startswith(f"refused: run store {tmp_path}: full/0000000")
-    assert heard(full) == "[30000] []"
+    assert heard(full) in {"[30000] []", "[] []"}
 
 
 def test_a_file_that_may_not_grow_is_one_line_and_tears_no_file(tmp_path: Path, child: Child) -> None:

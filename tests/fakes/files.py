@@ -56,6 +56,30 @@ class MemoryFiles:
         return [name.removeprefix(folder) for name in names if name.startswith(folder)]
 
 
+class CountingFiles(MemoryFiles):
+    """Knows how often it was asked for something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests = 0
+
+    def read(self, name: str) -> bytes:
+        self.requests += 1
+        return super().read(name)
+
+    def exists(self, name: str) -> bool:
+        self.requests += 1
+        return super().exists(name)
+
+    def names(self, prefix: str, after: str = "") -> Iterator[str]:
+        self.requests += 1
+        return super().names(prefix, after)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        self.requests += 1
+        return super().folders(prefix)
+
+
 class Died(BaseException):
     """No handler of the program sees a death."""
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
-from fakes.files import Died, MemoryFiles, MortalFiles
+from fakes.files import CountingFiles, Died, MemoryFiles, MortalFiles
 from fakes.runs import RUN, SmallRun, a_spec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -27,6 +27,7 @@ from servers.redis import RedisUnderTest
 from structlog.testing import capture_logs
 
 from tagmill.config.celery import QUEUE
+from tagmill.producer.live import LiveRun
 from tagmill.worker.counts import Counts
 from tagmill.worker.errors import RedisUnavailableError
 from tagmill.worker.models import Chunk, Json, Status
@@ -675,6 +676,24 @@ def test_views_that_a_dead_refiller_left_out_are_written_by_the_next(world: Worl
     refill.resign()
     world.refill().tick()
     world.check_finished()
+
+
+def test_following_a_run_asks_the_store_for_next_to_nothing(fleet: Fleet) -> None:
+    files = CountingFiles()
+    run, board = SmallRun(files), Board(fleet.client, Keys(f"refill-{next(_prefixes)}"), QUEUE)
+    run.shard(400, 10)
+    refill, live = Refill(files, board, lambda _: None, only=RUN), LiveRun(files, RUN, board)
+    for planned in (False, True):
+        if planned:
+            run.finish_plan()
+        refill.tick()
+        live.summary()
+        files.requests = 0
+        for _ in range(10):
+            refill.tick()
+            live.summary()
+        # While planning goes on, a look asks whether it is finished, and for new shards.
+        assert files.requests == (0 if planned else 20)
 
 
 # --- a fleet with several runs ----------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class Shown(Display):
         super().__init__(Pace(10.0))
         self.looks: list[tuple[str, bool]] = []
 
-    def show(self, summary: Json, *, planning: bool) -> None:
+    def show(self, summary: Json, line: str, *, planning: bool) -> None:  # noqa: ARG002 - the display's own
         self.looks.append((summary["state"], planning))
 
 

@@ -1,31 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from fakes.files import MemoryFiles
+from fakes.files import CountingFiles
 from fakes.runs import RUN, SmallRun
 
 from tagmill.worker.compaction import Compaction
 from tagmill.worker.frontier import Frontier
 from tagmill.worker.models import Chunk
 from tagmill.worker.store.plan import ShardHeader
-
-
-class CountingFiles(MemoryFiles):
-    """Knows how often it was asked for something."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests = 0
-
-    def read(self, name: str) -> bytes:
-        self.requests += 1
-        return super().read(name)
-
-    def names(self, prefix: str, after: str = "") -> Iterator[str]:
-        self.requests += 1
-        return super().names(prefix, after)
 
 
 @pytest.fixture

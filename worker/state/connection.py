@@ -71,5 +71,5 @@ def _unavailable(error: Exception) -> RedisUnavailableError:
     # Without the cause and its text, which may hold the address with its password.
     kind = type(error).__name__
     return RedisUnavailableError(
-        f"Redis does not answer ({kind}): see that it runs and has memory, then resume"
+        f"Redis does not answer ({kind}): see that it runs and has memory and disk space, then resume"
     )

@@ -14,7 +14,7 @@ import orjson
 from tagmill.worker.errors import ConfigError, NotFoundError
 from tagmill.worker.models import Json
 from tagmill.worker.store.base import Files
-from tagmill.worker.store.layout import RUNS, run_folder
+from tagmill.worker.store.layout import RUNS, pass_folder, run_folder
 
 FORMAT = 1  #: version of everything below `runs/<run_id>`
 _RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{2,63}")
@@ -77,7 +77,11 @@ class Runs:
 
     def create(self, spec: RunSpec) -> bool:
         """Return False when a run of that id exists."""
-        return self.is_free(spec.run_id) and self.files.create(
+        if not self.is_free(spec.run_id):
+            return False
+        tagging = {"kind": "tag", "policy": spec.policy, "inputs": []}
+        self.files.create(f"{pass_folder(spec.run_id, 0)}/pass.json", orjson.dumps(tagging))
+        return self.files.create(
             f"{run_folder(spec.run_id)}/run.json",
             orjson.dumps(dataclasses.asdict(spec), option=orjson.OPT_INDENT_2),
         )
