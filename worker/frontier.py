@@ -25,7 +25,8 @@ class Frontier:
         self._open: dict[int, ShardHeader] = {}
         self._look_for_shards()
         self._parts = Parts(files, run_id, pass_no)
-        self._committed = self._parts.committed_from(min(self._waiting, default=self._known + 1))
+        self._committed: set[tuple[int, int]] = set()
+        self.commit(self._parts.committed_from(min(self._waiting, default=self._known + 1)))
 
     def window(self, size: int) -> list[Chunk]:
         """Return the first `size` chunks, in plan order, that are not committed."""
@@ -40,14 +41,9 @@ class Frontier:
         """Note committed chunks by (shard, offset)."""
         self._committed |= {place for place in chunks if place[0] not in self.compacted}
 
-    def committed_chunks(self) -> list[Chunk]:
-        """Return the committed chunks of shards that are not compacted."""
-        return [
-            chunk
-            for header in self._open.values()
-            for chunk in header.chunks(self.run_id, self.pass_no)
-            if (chunk.shard, chunk.offset) in self._committed
-        ]
+    def committed(self) -> list[tuple[int, int]]:
+        """Return (shard, offset) of the committed chunks of shards that are not compacted, opened or not."""
+        return sorted(self._committed)
 
     def whole_shards(self) -> list[ShardHeader]:
         """Return open shards whose every chunk is committed: ready to compact."""

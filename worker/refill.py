@@ -61,9 +61,9 @@ class Refill:
         if not self._board.lead(self._token, LEADER_SECONDS):
             self._leading = False
             return False
-        if not self._leading:
+        if forgotten or not self._leading:
             self._passes.clear()  # another leader may have moved on since
-            self._leading = True
+        self._leading = True
         if forgotten:  # Redis lost the leases, too: workers take theirs again within a pulse or two
             self._publish_at = self._clock() + RENEWAL_SECONDS
         queued = self._board.queued(self._grace_seconds)
@@ -188,10 +188,9 @@ class OpenPass:
 
     def _recount(self, done: Mapping[Place, Counts]) -> None:
         """Put back what Redis lost of the live counts, a little at each tick."""
-        committed = self.frontier.committed_chunks()
-        chunks = [chunk for chunk in committed if (chunk.shard, chunk.offset) not in done]
-        for chunk in chunks[:RECOUNTS_PER_TICK]:
-            self._recount_chunk(chunk)
+        chunks = [place for place in self.frontier.committed() if place not in done]
+        for place in chunks[:RECOUNTS_PER_TICK]:
+            self._recount_chunk(Chunk(self._run_id, self._pass_no, *place, count=0))
         shards = self._uncounted_shards()
         for shard in shards[:RECOUNTS_PER_TICK]:
             counts = self.frontier.entry(shard).counts

@@ -635,7 +635,6 @@ def test_counts_that_take_several_looks_to_put_back_are_unknown_meanwhile(world:
         world.commit_part(chunk)
     refill = world.refill()
     refill.tick()
-    refill.tick()
     assert world.board.counts(RUN, 0) is None
     refill.tick()
     counts = world.board.counts(RUN, 0)
@@ -656,6 +655,17 @@ def test_who_commits_late_to_a_compacted_shard_is_not_counted_again(world: World
     refill.tick()
     world.hint(lease, world.commit_part(chunk))
     refill.tick()
+    counts = world.board.counts(RUN, 0)
+    assert counts is not None
+    assert counts.settled == 10
+
+
+def test_counts_are_whole_before_a_single_shard_is_opened(world: World) -> None:
+    for _ in range(3):
+        world.run.shard(10, 10)
+    world.commit_part(world.run.chunks[2])
+    world.control(Verb.PAUSE)
+    world.refill().tick()
     counts = world.board.counts(RUN, 0)
     assert counts is not None
     assert counts.settled == 10

@@ -40,7 +40,7 @@ def test_the_window_is_the_first_chunks_in_plan_order_that_are_not_committed(run
     assert places(frontier.window(4)) == [(0, 0), (0, 10), (0, 20), (1, 0)]
     frontier.commit([(0, 10), (1, 0)])
     assert frontier.window(10) == [run.chunks[0], run.chunks[2], run.chunks[4]]
-    assert places(frontier.committed_chunks()) == [(0, 10), (1, 0)]
+    assert frontier.committed() == [(0, 10), (1, 0)]
 
 
 def test_only_shards_that_the_window_needs_are_opened(files: CountingFiles, run: SmallRun) -> None:
@@ -102,7 +102,7 @@ def test_a_shard_whose_every_chunk_is_committed_is_whole(run: SmallRun) -> None:
     assert frontier.whole_shards() == [first, second]
     frontier.close(0)
     assert frontier.whole_shards() == [second]
-    assert places(frontier.committed_chunks()) == [(1, 0)]
+    assert frontier.committed() == [(1, 0)]
 
 
 def test_chunks_of_a_closed_shard_are_not_committed_once_more(run: SmallRun) -> None:
