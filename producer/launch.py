@@ -51,6 +51,7 @@ class Launch:
     settings: Settings
     runs: Runs
     spec: RunSpec
+    is_new: bool = False
 
     def go(self, *, detach: bool) -> Json:
         """Return the summary when the run is completed, paused, cancelled or left."""
@@ -157,6 +158,8 @@ class Launch:
     def _board(self, redis_url: str) -> Board:
         """Connect, and make Redis forget what it knew of the run before it was lifted from a pause."""
         board = Board(connect_checked(redis_url), Keys(self.settings.redis_prefix), QUEUE)
+        if self.is_new:
+            board.forget_run(self.spec.run_id)
         board.forget_denials(self.spec.run_id)
         board.note_control(self.spec.run_id, self.runs.control(self.spec.run_id))
         return board
@@ -179,7 +182,7 @@ def create_run(settings: Settings, source: SourceSpec, options: RunOptions) -> L
         _copy_list(runs, spec.run_id, source)  # first: without its whole list, a run could never be finished
     if not runs.create(spec):
         raise ConfigError(f"run {spec.run_id} exists: go on with `tagmill run --resume {spec.run_id}`")
-    return Launch(settings, runs, spec)
+    return Launch(settings, runs, spec, is_new=True)
 
 
 def _copy_list(runs: Runs, run_id: str, source: SourceSpec) -> None:

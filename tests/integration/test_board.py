@@ -374,3 +374,17 @@ def test_every_method_says_when_redis_is_away() -> None:
         ):
             with pytest.raises(RedisUnavailableError):
                 use()
+
+
+def test_a_new_run_finds_nothing_of_an_earlier_one_of_its_name(
+    board: Board, client: redis.Redis, keys: Keys
+) -> None:
+    other = Chunk("another-run", 0, 0, 0, 10)
+    for chunk in (CHUNKS[0], CHUNKS[11], other):
+        client.hset(keys.journal(chunk), "0", "{}")
+        client.hset(keys.undo(chunk), "0:metadata", "{}")
+    board.note_done(CHUNKS[0], Counts(tagged=10))
+    board.forget_run(RUN)
+    assert board.done(RUN, 0) == {}
+    assert not client.exists(*(key(chunk) for key in (keys.journal, keys.undo) for chunk in CHUNKS))
+    assert client.exists(keys.journal(other), keys.undo(other)) == 2

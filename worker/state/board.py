@@ -174,6 +174,14 @@ class Board:
         with translated():
             self._redis.delete(*(key(run_id, pass_no) for key in hashes), keys.control(run_id))
 
+    def forget_run(self, run_id: str) -> None:
+        """Drop what is left of an earlier run of that name: its images are not those of a new one."""
+        with translated():
+            for pattern in self._keys.chunks_of(run_id):
+                if stale := list(self._redis.scan_iter(pattern, count=1000)):
+                    self._redis.delete(*stale)
+        self.forget(run_id, 0)
+
     def waits(self, run_id: str) -> tuple[float, float]:
         """Return seconds that the limiter held lanes, and that lanes had, since the run began."""
         with translated():

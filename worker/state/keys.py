@@ -51,6 +51,10 @@ class Keys:
         """Hash: `index:sink` -> what stood at our keys before the first write."""
         return self._of("undo", chunk.id)
 
+    def chunks_of(self, run_id: str) -> list[str]:
+        """Patterns of the journals and undo values of all chunks of a run."""
+        return [self._of(kind, f"{run_id}/*") for kind in ("journal", "undo")]
+
     # --- a run --------------------------------------------------------------------------------------------
 
     def done(self, run_id: str, pass_no: int) -> str:
