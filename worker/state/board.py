@@ -177,7 +177,7 @@ class Board:
     def forget_run(self, run_id: str) -> None:
         """Drop what is left of an earlier run of that name: its images are not those of a new one."""
         with translated():
-            for pattern in self._keys.chunks_of(run_id):
+            for pattern in (self._keys.journals_of(run_id), self._keys.undos_of(run_id)):
                 if stale := list(self._redis.scan_iter(pattern, count=1000)):
                     self._redis.delete(*stale)
         self.forget(run_id, 0)

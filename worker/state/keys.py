@@ -51,9 +51,13 @@ class Keys:
         """Hash: `index:sink` -> what stood at our keys before the first write."""
         return self._of("undo", chunk.id)
 
-    def chunks_of(self, run_id: str) -> list[str]:
-        """Patterns of the journals and undo values of all chunks of a run."""
-        return [self._of(kind, f"{run_id}/*") for kind in ("journal", "undo")]
+    def journals_of(self, run_id: str) -> str:
+        """Pattern of the journals of all chunks of a run."""
+        return self._of("journal", f"{run_id}/*")
+
+    def undos_of(self, run_id: str) -> str:
+        """Pattern of the undo values of all chunks of a run."""
+        return self._of("undo", f"{run_id}/*")
 
     # --- a run --------------------------------------------------------------------------------------------
 
