@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 from fakes.files import MemoryFiles
 from servers.s3 import S3UnderTest
-from servers.strict_s3 import StrictS3, StrictS3UnderTest, running_strict_s3
-from servers.strict_s3_http import Fault, serving
+from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
+from servers.strict_s3_http import Fault
 
 from tagmill.worker.errors import ConfigError, RunStoreUnavailableError
 from tagmill.worker.models import Chunk
@@ -288,21 +288,11 @@ def test_the_probe_leaves_nothing(files: Files) -> None:
     assert list(files.names("")) == list(files.folders("")) == []
 
 
-class LenientS3(StrictS3):
-    """As some compatible servers are: unknown conditions are ignored."""
-
-    def _check_write_conditions(self, *_: object) -> None:
-        """All is well."""
-
-
-def test_the_probe_refuses_a_server_that_ignores_conditions() -> None:
-    store = LenientS3()
-    with serving(store.answer) as url:
-        server = StrictS3UnderTest(url, store)
-        bucket = server.new_bucket()
-        with pytest.raises(ConfigError, match=rf"s3://{bucket}/runs has no create-if-absent"):
-            open_probed(f"s3://{bucket}/runs", server.client)
-        assert store.buckets[bucket].objects == {}
+def test_the_probe_refuses_a_server_that_ignores_conditions(strict_s3: StrictS3UnderTest) -> None:
+    bucket = strict_s3.new_bucket(honours_put_conditions=False)
+    with pytest.raises(ConfigError, match=rf"s3://{bucket}/runs has no create-if-absent"):
+        open_probed(f"s3://{bucket}/runs", strict_s3.client)
+    assert strict_s3.store.buckets[bucket].objects == {}
 
 
 def test_a_store_is_opened_by_its_name(tmp_path: Path, strict_s3: StrictS3UnderTest) -> None:

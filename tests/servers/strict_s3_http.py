@@ -28,6 +28,7 @@ class Faults:
 
     def __init__(self) -> None:
         self._waiting: dict[str, list[Hook]] = {}
+        self._standing: dict[str, Hook] = {}
 
     def once(self, operation: str, fault: Fault) -> None:
         self.before(operation, lambda: fault)
@@ -36,9 +37,19 @@ class Faults:
         """Run before the next such operation, outside the lock: it may send requests itself."""
         self._waiting.setdefault(operation, []).append(hook)
 
+    def always(self, operation: str, hook: Hook) -> None:
+        """Ask `hook` before every such operation that nothing else waits for; `clear` ends it."""
+        self._standing[operation] = hook
+
+    def clear(self) -> None:
+        self._waiting.clear()
+        self._standing.clear()
+
     def take(self, operation: str) -> Fault | None:
-        hooks = self._waiting.get(operation)
-        return hooks.pop(0)() if hooks else None
+        if hooks := self._waiting.get(operation):
+            return hooks.pop(0)()
+        standing = self._standing.get(operation)
+        return standing() if standing else None
 
 
 class S3Error(Exception):
