@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -13,9 +13,9 @@ from fakes.sink import FakeSink
 from servers.s3 import S3UnderTest, running_s3
 from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
 
-from tagmill.worker.models import Handle, ImageRef, LocalFile, S3Object, WriteStatus
+from tagmill.worker.models import Handle, ImageRef, LocalFile, S3Object, Write, WriteStatus
 from tagmill.worker.sinks import encoding
-from tagmill.worker.sinks.base import Sink, Tagging
+from tagmill.worker.sinks.base import Sink, Tagged, Tagging, Written
 from tagmill.worker.sinks.s3_metadata import S3MetadataSink
 from tagmill.worker.sinks.sidecar import SidecarSink
 
@@ -51,9 +51,17 @@ class Place(Protocol):
         """The image's bytes and all that others wrote."""
         ...
 
+    def everything(self) -> Any:
+        """The same, and what we wrote, but for what no undo can bring back."""
+        ...
+
     def mutations(self) -> int: ...
 
     def replace_content(self) -> None: ...
+
+    def edit_values(self) -> None:
+        """Change our labels by hand, and leave the rest of what we wrote."""
+        ...
 
 
 class FakePlace:
@@ -68,11 +76,18 @@ class FakePlace:
     def everything_else(self) -> Any:
         return None
 
+    def everything(self) -> Any:
+        return dict(self.sink.written)
+
     def mutations(self) -> int:
         return self.sink.writes
 
     def replace_content(self) -> None:
         self.sink.changed.add(self.ref.id)
+
+    def edit_values(self) -> None:
+        standing = self.sink.written[self.ref.id]
+        self.sink.written[self.ref.id] = replace(standing, tags={"auto": {"edited": 1}, "user": None})
 
 
 class SidecarPlace:
@@ -99,12 +114,19 @@ class SidecarPlace:
         files = (path for path in self._folder.iterdir() if path != self._sidecar)
         return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
+    def everything(self) -> Any:
+        sidecar = self._sidecar.read_bytes() if self._sidecar.exists() else None
+        return self.everything_else(), sidecar
+
     def mutations(self) -> int:
         """A rename gives the name a new inode."""
         return self._sidecar.stat().st_ino if self._sidecar.exists() else 0
 
     def replace_content(self) -> None:
         os.utime(self._image, ns=(1, 1))
+
+    def edit_values(self) -> None:
+        self._sidecar.write_text(self._sidecar.read_text().replace("sky", "edited"))
 
 
 class S3Place:
@@ -135,18 +157,29 @@ class S3Place:
         return encoding.decode(self._client.head_object(**self._at)["Metadata"])
 
     def everything_else(self) -> Any:
+        fields = self.everything()
+        fields["Metadata"] = {k: v for k, v in fields["Metadata"].items() if k not in encoding.OWN_KEYS}
+        return fields
+
+    def everything(self) -> Any:
         answer: Any = self._client.get_object(**self._at)
-        body = answer.pop("Body").read()
-        foreign = {k: v for k, v in answer.pop("Metadata").items() if k not in encoding.OWN_KEYS}
-        tags = self._client.get_object_tagging(**self._at)["TagSet"]
-        fields = {k: v for k, v in answer.items() if k not in {"ResponseMetadata", "LastModified"}}
-        return body, foreign, tags, fields
+        answer["Body"] = answer["Body"].read()
+        answer["TagSet"] = self._client.get_object_tagging(**self._at)["TagSet"]
+        return {k: v for k, v in answer.items() if k not in {"ResponseMetadata", "LastModified"}}
 
     def mutations(self) -> int:
         return self._copies
 
     def replace_content(self) -> None:
         self._client.put_object(**self._at, Body=b"another image", Metadata={"new": "yes"})
+
+    def edit_values(self) -> None:
+        metadata = self._client.head_object(**self._at)["Metadata"]
+        edited = {**metadata, encoding.TAGS: "edited:1"}
+        self._client.copy_object(
+            **self._at, CopySource=self._at, MetadataDirective="REPLACE", Metadata=edited
+        )
+        self._copies = 0
 
 
 @pytest.fixture(scope="module")
@@ -282,3 +315,177 @@ async def test_real_sinks_pass_over_images_that_lie_elsewhere(place: Place) -> N
     write = await place.sink.write(ImageRef(Handle("abc")), TAGGING, Kept(place))
     assert write.status is WriteStatus.SKIPPED
     assert write.reason
+
+
+# --- undo -------------------------------------------------------------------------------------------------
+
+
+def written_by(
+    tagging: Tagging,
+    write: Write,
+    kept: Kept,
+    *earlier: Tagged,
+) -> Written:
+    """What a run's files tell afterwards; `earlier` are what other runs' manifests say of the image."""
+    manifests = {tagged.tagging.run_id: tagged for tagged in earlier}
+
+    async def look_up(run_id: str) -> Tagged | None:
+        return manifests.get(run_id)
+
+    row = json.loads(json.dumps(asdict(write)))
+    previous = json.loads(json.dumps(kept.records[0])) if kept.records else None
+    return Written(tagging.run_id, row, previous, look_up, tagging)
+
+
+async def run_at(place: Place, tagging: Tagging, *earlier: Tagged) -> Written:
+    kept = Kept(place)
+    return written_by(tagging, await place.sink.write(place.ref, tagging, kept), kept, *earlier)
+
+
+async def test_undo_leaves_everything_as_it_was(place: Place) -> None:
+    before = place.everything()
+    written = await run_at(place, TAGGING)
+    assert (await place.sink.undo(place.ref, written)).status is WriteStatus.WRITTEN
+    assert place.everything() == before
+
+
+async def test_undo_puts_an_earlier_runs_values_back(place: Place) -> None:
+    await run_at(place, TAGGING)
+    before = place.everything()
+    written = await run_at(place, OTHER_ANSWER)
+    assert (await place.sink.undo(place.ref, written)).status is WriteStatus.WRITTEN
+    assert place.everything() == before
+
+
+async def test_two_runs_are_undone_newest_first(place: Place) -> None:
+    before = place.everything()
+    first, second = await run_at(place, TAGGING), await run_at(place, OTHER_ANSWER)
+    statuses = [(await place.sink.undo(place.ref, written)).status for written in (second, first)]
+    assert statuses == [WriteStatus.WRITTEN, WriteStatus.WRITTEN]
+    assert place.everything() == before
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+async def test_undone_twice_changes_nothing_more(place: Place, runs: int) -> None:
+    written = [await run_at(place, tagging) for tagging in (TAGGING, OTHER_ANSWER)[:runs]][-1]
+    await place.sink.undo(place.ref, written)
+    before, mutations = place.everything(), place.mutations()
+    assert (await place.sink.undo(place.ref, written)).status is WriteStatus.UNCHANGED
+    assert (place.everything(), place.mutations()) == (before, mutations)
+
+
+async def test_what_a_second_run_wrote_is_not_undone_for_the_first(place: Place) -> None:
+    first = await run_at(place, TAGGING)
+    await run_at(place, OTHER_ANSWER)
+    before, mutations = place.everything(), place.mutations()
+    undo = await place.sink.undo(place.ref, first)
+    assert (undo.status, undo.reason) == (WriteStatus.STALE, "changed_since")
+    assert (place.everything(), place.mutations()) == (before, mutations)
+
+
+async def test_values_that_somebody_edited_are_left_alone(place: Place) -> None:
+    written = await run_at(place, TAGGING)
+    place.edit_values()
+    before, mutations = place.everything(), place.mutations()
+    undo = await place.sink.undo(place.ref, written)
+    assert (undo.status, undo.reason) == (WriteStatus.STALE, "changed_since")
+    assert (place.everything(), place.mutations()) == (before, mutations)
+
+
+async def test_undo_never_touches_new_content(place: Place) -> None:
+    written = await run_at(place, TAGGING)
+    place.replace_content()
+    before = place.everything_else()
+    undo = await place.sink.undo(place.ref, written)
+    assert undo.status is WriteStatus.STALE or place.labels() is None
+    assert place.everything_else() == before
+
+
+async def test_a_run_that_wrote_nothing_has_nothing_to_undo(place: Place) -> None:
+    await run_at(place, TAGGING)
+    before, mutations = place.everything(), place.mutations()
+    written = await run_at(place, replace(TAGGING, run_id="run-two"))
+    assert (await place.sink.undo(place.ref, written)).status is WriteStatus.UNCHANGED
+    assert (place.everything(), place.mutations()) == (before, mutations)
+
+
+@pytest.mark.parametrize("lost_answer", [False, True])
+async def test_previous_values_that_were_lost_are_found_in_the_earlier_manifest(
+    place: Place, *, lost_answer: bool
+) -> None:
+    await run_at(place, TAGGING)
+    before = place.everything()
+    written = await run_at(place, OTHER_ANSWER, Tagged(place.ref, TAGGING))
+    if lost_answer:
+        written = replace(written, write=asdict(Write(WriteStatus.FAILED, reason="unavailable: reset")))
+    undo = await place.sink.undo(place.ref, replace(written, previous=None))
+    assert undo.status is WriteStatus.WRITTEN
+    assert place.everything() == before
+
+
+async def test_that_there_were_no_previous_values_is_known_without_them(place: Place) -> None:
+    before = place.everything()
+    written = await run_at(place, TAGGING)
+    undo = await place.sink.undo(place.ref, replace(written, previous=None))
+    assert (undo.status, place.everything()) == (WriteStatus.WRITTEN, before)
+
+
+async def test_previous_values_that_nobody_knows_are_not_guessed(place: Place) -> None:
+    await run_at(place, TAGGING)
+    written = await run_at(place, OTHER_ANSWER)
+    before = place.everything()
+    undo = await place.sink.undo(place.ref, replace(written, previous=None))
+    assert (undo.status, undo.reason) == (WriteStatus.SKIPPED, "previous_lost")
+    assert place.everything() == before
+
+
+async def test_a_run_that_writes_twice_still_names_the_run_before_it(place: Place) -> None:
+    await run_at(place, TAGGING)
+    before = place.everything()
+    await run_at(place, OTHER_ANSWER)
+    again = replace(OTHER_ANSWER, tags={"auto": {"lake": 44}, "user": None})
+    written = await run_at(place, again, Tagged(place.ref, TAGGING))
+    assert (await place.sink.undo(place.ref, written)).status is WriteStatus.WRITTEN
+    assert place.everything() == before
+
+
+# --- the marker -------------------------------------------------------------------------------------------
+
+
+async def marked(place: Place, tagging: Tagging, run_id: str = "run-next") -> bool:
+    return await place.sink.marked(place.ref, tagging.engine_config, tagging.policy, run_id)
+
+
+async def test_an_image_is_marked_once_it_is_written(place: Place) -> None:
+    assert not await marked(place, TAGGING)
+    await place.sink.write(place.ref, TAGGING, Kept(place))
+    mutations = place.mutations()
+    assert await marked(place, TAGGING)
+    assert place.mutations() == mutations
+
+
+@pytest.mark.parametrize("other", [{"engine_config": "0" * 16}, {"policy": "0" * 16}])
+async def test_other_settings_are_not_marked(place: Place, other: dict[str, str]) -> None:
+    await place.sink.write(place.ref, TAGGING, Kept(place))
+    assert not await marked(place, replace(TAGGING, **other))  # type: ignore[arg-type] # two of its texts
+
+
+async def test_new_content_is_not_marked(place: Place) -> None:
+    await place.sink.write(place.ref, TAGGING, Kept(place))
+    place.replace_content()
+    assert not await marked(place, TAGGING)
+
+
+async def test_a_runs_own_write_does_not_keep_it_from_tagging(place: Place) -> None:
+    await place.sink.write(place.ref, TAGGING, Kept(place))
+    assert not await marked(place, TAGGING, run_id=TAGGING.run_id)
+
+
+async def test_what_was_undone_is_not_marked(place: Place) -> None:
+    written = await run_at(place, TAGGING)
+    await place.sink.undo(place.ref, written)
+    assert not await marked(place, TAGGING)
+
+
+async def test_no_sink_finds_a_mark_on_images_that_lie_elsewhere(place: Place) -> None:
+    assert not await place.sink.marked(ImageRef(Handle("abc")), "c", "p", "run-next")

@@ -2,36 +2,84 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from tagmill.worker.errors import TaggingError
 from tagmill.worker.models import ImageRef, Write, WriteStatus
-from tagmill.worker.sinks.base import Keep, Tagging
+from tagmill.worker.sinks.base import Keep, Tagging, Written, marker
 
 
 @dataclass
 class FakeSink:
-    """`failures` are raised one a call, first to last, before anything is written."""
+    """`failures` are raised one a call, first to last, before anything is done."""
 
     name: str = "fake"
     written: dict[str, Tagging] = field(default_factory=dict)  #: image id -> what was last written
-    writes: int = 0  #: how often something was written
+    replaced: dict[tuple[str, str], str | None] = field(
+        default_factory=dict
+    )  #: (image id, run) -> run before
+    writes: int = 0  #: how often something was written or undone
     changed: set[str] = field(default_factory=set)  #: ids whose content is no longer the tagged one
     failures: list[TaggingError] = field(default_factory=list)
 
     async def write(self, ref: ImageRef, tagging: Tagging, keep: Keep) -> Write:
-        if self.failures:
-            raise self.failures.pop(0)
+        self._fail()
         if ref.id in self.changed:
             return Write(WriteStatus.STALE, reason="content_changed")
-        previous = self.written.get(ref.id)
-        if previous and (previous.tags, previous.engine_config) == (tagging.tags, tagging.engine_config):
+        standing = self.written.get(ref.id)
+        if standing and (standing.tags, standing.marker) == (tagging.tags, tagging.marker):
             return Write(WriteStatus.UNCHANGED)
-        if previous is None or previous.run_id != tagging.run_id:
-            await keep({"sink": self.name, "values": dict(previous.tags) if previous else {}})
-        self.written[ref.id] = tagging
-        self.writes += 1
-        return Write(WriteStatus.WRITTEN)
+        if standing is None or standing.run_id != tagging.run_id:
+            run = standing.run_id if standing else None
+            await keep({"sink": self.name, "run": run, "values": asdict(standing) if standing else {}})
+            self.replaced[ref.id, tagging.run_id] = run
+        return self._put(ref, tagging)
+
+    async def undo(self, ref: ImageRef, written: Written) -> Write:
+        self._fail()
+        standing = self.written.get(ref.id)
+        if standing is None or (written.previous and written.previous["values"] == asdict(standing)):
+            return Write(WriteStatus.UNCHANGED)
+        if ref.id in self.changed or not _is_as_written(standing, written):
+            return written.not_ours()
+        replaced = self.replaced[ref.id, standing.run_id]
+        kept = written.kept(replaced)
+        if kept is None and replaced is not None:
+            earlier = await written.earlier(replaced)
+            if earlier is None:
+                return Write(WriteStatus.SKIPPED, reason="previous_lost")
+            kept = {"values": asdict(earlier.tagging)}
+        return self._put(ref, _tagging(kept))
+
+    async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool:
+        self._fail()
+        standing = self.written.get(ref.id)
+        if standing is None or standing.run_id == run_id or ref.id in self.changed:
+            return False
+        return standing.marker == marker(engine_config, policy)
 
     async def aclose(self) -> None:
         """Nothing is held open."""
+
+    def _fail(self) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+
+    def _put(self, ref: ImageRef, tagging: Tagging | None) -> Write:
+        self.writes += 1
+        if tagging is None:
+            del self.written[ref.id]
+        else:
+            self.written[ref.id] = tagging
+        return Write(WriteStatus.WRITTEN)
+
+
+def _is_as_written(standing: Tagging, written: Written) -> bool:
+    same_tags = written.as_written is None or written.as_written.tags == standing.tags
+    return standing.run_id == written.run_id and same_tags
+
+
+def _tagging(kept: Mapping[str, Any] | None) -> Tagging | None:
+    return Tagging(**kept["values"]) if kept and kept["values"] else None

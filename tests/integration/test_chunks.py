@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -201,7 +201,7 @@ async def test_undo_values_are_there_before_the_part(site: Site) -> None:
     site.files.full = lambda name: "/parts/" in name
     assert await site.run() == "parked"
     undo = {line["index"]: line["previous"]["fake"]["values"] for line in site.undo()}
-    assert undo == {index: {"auto": {"old": 1}} if index == 3 else {} for index in range(IMAGES)}
+    assert undo == {index: asdict(other) if index == 3 else {} for index in range(IMAGES)}
     site.files.full = lambda _: False
     assert await site.run() == "committed"
     assert "previous" not in json.dumps(site.rows())

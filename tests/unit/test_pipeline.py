@@ -606,7 +606,7 @@ async def test_the_runs_own_writes_are_no_undo_values(rig: Rig) -> None:
     rig.sink = FakeSink()
     await rig.run(handles(2))
     assert await rig.journal().undo_values() == {
-        index: {"fake": {"sink": "fake", "values": {}}} for index in range(2)
+        index: {"fake": {"sink": "fake", "run": None, "values": {}}} for index in range(2)
     }
 
 
@@ -740,7 +740,7 @@ async def test_a_death_at_any_point_loses_nothing(
     assert workers.rig.sink is not None
     assert workers.rig.sink.writes == 8
     assert {index: kept["fake"] for index, kept in result.previous.items()} == {
-        index: {"sink": "fake", "values": {}} for index in range(8)
+        index: {"sink": "fake", "run": None, "values": {}} for index in range(8)
     }
 
 
@@ -821,7 +821,7 @@ async def test_undo_values_are_those_from_before_the_first_write(redis: Redis) -
     workers = mortal(redis, handles(1), lanes=1)
     assert await workers.die("copied")
     result = await workers.live()
-    assert result.previous == {0: {"fake": {"sink": "fake", "values": {}}}}
+    assert result.previous == {0: {"fake": {"sink": "fake", "run": None, "values": {}}}}
     assert result.outcomes[0].writes["fake"].status is WriteStatus.WRITTEN
 
 

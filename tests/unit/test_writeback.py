@@ -56,7 +56,7 @@ async def test_every_sink_answers_under_its_name(recorder: Recorder) -> None:
         "first": WriteStatus.WRITTEN,
         "second": WriteStatus.STALE,
     }
-    assert recorder.kept == [("first", {"sink": "first", "values": {}})]
+    assert recorder.kept == [("first", {"sink": "first", "run": None, "values": {}})]
 
 
 async def test_a_conflict_is_tried_again_after_a_while(recorder: Recorder) -> None:

@@ -10,8 +10,10 @@ SCHEMA = "tagmill-schema"
 TAGS = "tagmill-tags"
 RUN = "tagmill-run"
 CONFIG = "tagmill-config"
+REPLACES = "tagmill-replaces"  #: the run whose values this one replaced, if any
 SOURCE_ETAG = "tagmill-source-etag"
-OWN_KEYS = frozenset({SCHEMA, TAGS, RUN, CONFIG, SOURCE_ETAG})
+SOURCE_SIZE = "tagmill-source-size"  #: tells new content where a copy changes the ETag
+OWN_KEYS = frozenset({SCHEMA, TAGS, RUN, CONFIG, REPLACES, SOURCE_ETAG, SOURCE_SIZE})
 SCHEMA_VERSION = "1"
 
 #: Bytes of all keys and values in UTF-8, the `x-amz-meta-` prefix not counted (S3 user guide, "Working with
@@ -51,6 +53,13 @@ def decode(metadata: Mapping[str, str]) -> dict[str, float] | None:
         return None
     words = filter(None, metadata.get(TAGS, "").split(","))
     return dict(_parse_word(word) for word in words)
+
+
+def says(metadata: Mapping[str, str], labels: Mapping[str, float]) -> bool:
+    """Return whether these are the labels, or as many of the first ones as once found room."""
+    said = metadata[TAGS].split(",") if TAGS in metadata else []
+    words = [_word(label, confidence) for label, confidence in ranked(labels)]
+    return said == words[: len(said)] and bool(said) == bool(words)
 
 
 def ranked(labels: Mapping[str, float]) -> list[tuple[str, float]]:

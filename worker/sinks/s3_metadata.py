@@ -1,22 +1,21 @@
-"""Tags as user metadata: an S3 object copied onto itself, with everything else as it was."""
+"""Tags as user metadata of an S3 object."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
-from botocore.exceptions import ClientError
-
-from tagmill.worker.errors import SinkConflictError
+from tagmill.worker.errors import SinkRejectedError
 from tagmill.worker.models import ImageRef, Json, S3Object, Write, WriteStatus
 from tagmill.worker.sinks import encoding
-from tagmill.worker.sinks.base import Keep, Tagging
+from tagmill.worker.sinks.base import Keep, Tagging, Written, marker
 from tagmill.worker.sinks.encoding import Encoded, NoRoomError
-from tagmill.worker.sinks.s3_bucket import Buckets, RefusedError
-from tagmill.worker.sinks.s3_errors import PreconditionFailedError, error_code, translated
+from tagmill.worker.sinks.s3_bucket import RefusedError
+from tagmill.worker.sinks.s3_copy import SelfCopies
+from tagmill.worker.sinks.s3_errors import PreconditionFailedError
 from tagmill.worker.sinks.s3_object import StoredObject
 
 if TYPE_CHECKING:
@@ -25,32 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Rewrite:
-    """A copy that is due."""
-
-    stored: StoredObject
-    encoded: Encoded
-    arguments: Mapping[str, Any]  #: of CopyObject
-
-    @property
-    def replaces_run(self) -> str | None:
-        return self.stored.own.get(encoding.RUN)
-
-    @property
-    def previous(self) -> Json:
-        """What undo needs: our own former values (none: `{}`), and the object that carried them."""
-        return {
-            "sink": S3MetadataSink.name,
-            "values": self.stored.own,
-            "etag": self.stored.etag,
-            "version_id": self.stored.version_id,
-            "last_modified": self.stored.last_modified,
-        }
-
-
 class S3MetadataSink:
-    """Costs a HEAD, and when something is to be written a COPY (and a GetObjectAcl where ACLs are in use).
+    """Costs a HEAD, and when something is to be changed a COPY (and a GetObjectAcl where ACLs are in use).
 
     The client must not retry by itself (`s3_client(…, retries=0)`) and have a connection for each lane.
     """
@@ -58,108 +33,93 @@ class S3MetadataSink:
     name = "metadata"
 
     def __init__(self, client: S3Client, *, lanes: int) -> None:
-        self._client = client
-        self._buckets = Buckets(client)
+        self._copies = SelfCopies(client)
         self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="s3-metadata")
-        _send_expires_as_it_stands(client)
 
     async def write(self, ref: ImageRef, tagging: Tagging, keep: Keep) -> Write:
         """Write unless it is there already; `keep` gets what another run wrote, just before the copy."""
+        return await _looking_twice(ref, lambda source: self._write(source, tagging, keep))
+
+    async def undo(self, ref: ImageRef, written: Written) -> Write:
+        return await _looking_twice(ref, lambda source: self._undo(source, written))
+
+    async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool:
+        """Costs a HEAD."""
         if not isinstance(ref.source, S3Object):
-            return _skipped("not_s3")
+            return False
         try:
-            return await self._look_and_write(ref.source, tagging, keep)
-        except PreconditionFailedError:  # someone came between; or it was our own copy, thought lost
-            return await self._look_and_write(ref.source, tagging, keep)
+            stored = await self._in_thread(self._copies.head, ref.source)
+        except RefusedError:
+            return False
+        by_another = stored.own.get(encoding.RUN) not in {None, run_id}
+        same_settings = stored.own.get(encoding.CONFIG) == marker(engine_config, policy)
+        return by_another and same_settings and _tells_of(ref.source, stored)
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self._threads.shutdown)
 
-    async def _look_and_write(self, source: S3Object, tagging: Tagging, keep: Keep) -> Write:
-        try:
-            rewrite = await self._in_thread(self._look, source, tagging)
-            if isinstance(rewrite, Write):
-                return rewrite
-            if rewrite.replaces_run != tagging.run_id:  # a run's own values are nothing to go back to
-                await keep(rewrite.previous)
-            return await self._in_thread(self._copy, rewrite)
-        except RefusedError as refusal:
-            return _skipped(str(refusal))
-
-    def _look(self, source: S3Object, tagging: Tagging) -> Write | Rewrite:
+    async def _write(self, source: S3Object, tagging: Tagging, keep: Keep) -> Write:
         if source.etag is None and source.version_id is None:
             return _skipped("unpinned")  # nothing says which content was tagged
-        stored = self._head(source)
+        stored = await self._in_thread(self._copies.head, source)
         if not stored.holds(source):
             return Write(WriteStatus.STALE, reason="content_changed")
-        encoded = _encoded(source, tagging, stored)
-        if _is_written(encoded, stored):
+        encoded = _encoded(source, tagging, stored, replaces=_replaced_by(tagging.run_id, stored))
+        if _is_written(encoded, source, stored):
             return _unchanged(stored, encoded)
-        if stored.obstacle is not None:
-            return _skipped(stored.obstacle)
-        return Rewrite(stored, encoded, self._arguments(source, stored, encoded))
+        copy = await self._in_thread(self._copies.prepare, source, stored, encoded.values)
+        if stored.own.get(encoding.RUN) != tagging.run_id:  # a run's own values are nothing to go back to
+            await keep(_previous(stored))
+        write = await self._in_thread(self._copies.copy, copy)
+        return replace(write, truncated=encoded.truncated)
 
-    def _head(self, source: S3Object) -> StoredObject:
-        with translated("HeadObject"):
-            try:
-                answer = self._client.head_object(
-                    Bucket=source.bucket, Key=source.key, ChecksumMode="ENABLED"
-                )
-            except ClientError as error:
-                if error_code(error) == "400":
-                    self._ask_why(source)
-                raise
-        return StoredObject(answer)
+    async def _undo(self, source: S3Object, written: Written) -> Write:
+        stored = await self._in_thread(self._head_unless_gone, source)
+        if stored is None or not stored.own or _is_put_back(stored, written):
+            return Write(WriteStatus.UNCHANGED)
+        if not _is_as_written(source, stored, written):
+            return written.not_ours()
+        before = await _values_before(stored, written)
+        copy = await self._in_thread(self._copies.prepare, source, stored, before)
+        return await self._in_thread(self._copies.copy, copy)
 
-    def _ask_why(self, source: S3Object) -> None:
-        """A HEAD that fails has no text. For objects with a customer's key S3 answers 400 InvalidRequest."""
+    def _head_unless_gone(self, source: S3Object) -> StoredObject | None:
         try:
-            self._client.get_object(Bucket=source.bucket, Key=source.key, Range="bytes=0-0")["Body"].close()
-        except ClientError as error:
-            if error_code(error) == "InvalidRequest":
-                raise RefusedError("sse_c") from error
+            return self._copies.head(source)
+        except SinkRejectedError as error:
+            if error.code == "missing":
+                return None
             raise
-
-    def _arguments(self, source: S3Object, stored: StoredObject, encoded: Encoded) -> Json:
-        with translated("GetObjectAcl"):
-            protection = self._buckets.protection(source.bucket, source.key, stored)
-        version = {"VersionId": stored.version_id} if stored.version_id else {}
-        return {
-            **stored.resend(),
-            **protection,
-            "Bucket": source.bucket,
-            "Key": source.key,
-            "CopySource": {"Bucket": source.bucket, "Key": source.key, **version},
-            "CopySourceIfMatch": stored.head["ETag"],
-            "IfMatch": stored.head["ETag"],
-            "MetadataDirective": "REPLACE",
-            "Metadata": {**stored.foreign, **encoded.values},
-            "TaggingDirective": "COPY",
-        }
-
-    def _copy(self, rewrite: Rewrite) -> Write:
-        with translated("CopyObject"):
-            answer = self._client.copy_object(**rewrite.arguments)
-        etag = answer.get("CopyObjectResult", {}).get("ETag")
-        if not etag:
-            raise SinkConflictError("CopyObject answered 200 without a result", code="unavailable")
-        return Write(
-            WriteStatus.WRITTEN,
-            etag_after=etag.strip('"'),
-            version_after=answer.get("VersionId"),
-            truncated=rewrite.encoded.truncated,
-        )
 
     async def _in_thread(self, call: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
 
 
-def _encoded(source: S3Object, tagging: Tagging, stored: StoredObject) -> Encoded:
+async def _looking_twice(ref: ImageRef, act: Callable[[S3Object], Awaitable[Write]]) -> Write:
+    """Look again after a 412: someone came between, or it was our own copy, thought lost."""
+    if not isinstance(ref.source, S3Object):
+        return _skipped("not_s3")
+    try:
+        try:
+            return await act(ref.source)
+        except PreconditionFailedError:
+            return await act(ref.source)
+    except RefusedError as refusal:
+        return _skipped(str(refusal))
+
+
+# --- what is written --------------------------------------------------------------------------------------
+
+
+def _encoded(source: S3Object, tagging: Tagging, stored: StoredObject, replaces: str | None) -> Encoded:
+    size = stored.size if source.size is None else source.size
     fixed = {
         encoding.SCHEMA: encoding.SCHEMA_VERSION,
         encoding.RUN: tagging.run_id,
-        encoding.CONFIG: tagging.engine_config,
+        encoding.CONFIG: tagging.marker,
         encoding.SOURCE_ETAG: source.etag or stored.etag,
+        encoding.SOURCE_SIZE: str(size),
+        **({encoding.REPLACES: replaces} if replaces else {}),
     }
     try:
         return encoding.encode(tagging.tags.get("auto") or {}, fixed, stored.foreign)
@@ -167,11 +127,22 @@ def _encoded(source: S3Object, tagging: Tagging, stored: StoredObject) -> Encode
         raise RefusedError("no_room") from error
 
 
-def _is_written(encoded: Encoded, stored: StoredObject) -> bool:
+def _replaced_by(run_id: str, stored: StoredObject) -> str | None:
+    """Return whose values stood there before the run's first write."""
+    standing = stored.own.get(encoding.RUN)
+    return stored.own.get(encoding.REPLACES) if standing == run_id else standing
+
+
+def _is_written(encoded: Encoded, source: S3Object, stored: StoredObject) -> bool:
     """Whether the object says all this already. Which run said it does not matter."""
     said = (encoding.SCHEMA, encoding.TAGS, encoding.CONFIG)
     same = all(stored.own.get(key) == encoded.values.get(key) for key in said)
-    return same and stored.has_same_note(encoded.values[encoding.SOURCE_ETAG])
+    return same and _tells_of(source, stored)
+
+
+def _tells_of(source: S3Object, stored: StoredObject) -> bool:
+    """Whether our metadata was written for the planned content, and the object still has it."""
+    return stored.holds(source) and stored.has_same_note(source.etag or stored.etag)
 
 
 def _unchanged(stored: StoredObject, encoded: Encoded) -> Write:
@@ -187,17 +158,47 @@ def _skipped(reason: str) -> Write:
     return Write(WriteStatus.SKIPPED, reason=reason)
 
 
-def _send_expires_as_it_stands(client: S3Client) -> None:
-    """Let CopyObject take HEAD's `ExpiresString`: botocore would parse `Expires` and write it anew."""
+# --- what stood there before ------------------------------------------------------------------------------
 
-    def take(params: Json, context: Json, **_: Any) -> Json:
-        context["expires_string"] = params.get("ExpiresString")
-        return {name: value for name, value in params.items() if name != "ExpiresString"}
 
-    def send(params: Json, context: Json, **_: Any) -> None:
-        if context.get("expires_string"):
-            params["headers"]["Expires"] = context["expires_string"]
+def _previous(stored: StoredObject) -> Json:
+    """What undo needs: our own former values (none: `{}`), and the object that carried them."""
+    return {
+        "sink": S3MetadataSink.name,
+        "run": stored.own.get(encoding.RUN),
+        "values": stored.own,
+        "etag": stored.etag,
+        "version_id": stored.version_id,
+        "last_modified": stored.last_modified,
+    }
 
-    events = client.meta.events
-    events.register("provide-client-params.s3.CopyObject", take, unique_id="tagmill-take-expires")  # type: ignore[arg-type] # its result replaces the parameters
-    events.register("before-call.s3.CopyObject", send, unique_id="tagmill-send-expires")
+
+def _is_put_back(stored: StoredObject, written: Written) -> bool:
+    return written.previous is not None and stored.own == written.previous["values"]
+
+
+def _is_as_written(source: S3Object, stored: StoredObject, written: Written) -> bool:
+    """Whether our metadata is the run's, whole, and still on the content that it tagged."""
+    if stored.own.get(encoding.RUN) != written.run_id:
+        return False
+    same_content = stored.holds(source) or stored.etag == (written.write or {}).get("etag_after")
+    return same_content and (written.as_written is None or _says(stored, written.as_written))
+
+
+def _says(stored: StoredObject, tagging: Tagging) -> bool:
+    labels = tagging.tags.get("auto") or {}
+    return stored.own.get(encoding.CONFIG) == tagging.marker and encoding.says(stored.own, labels)
+
+
+async def _values_before(stored: StoredObject, written: Written) -> dict[str, str]:
+    """Return our metadata as it was before the run, from what was kept or else from the earlier manifest."""
+    replaced = stored.own.get(encoding.REPLACES)
+    kept = written.kept(replaced)
+    if kept is not None:
+        return dict(kept["values"])
+    if replaced is None:
+        return {}
+    earlier = await written.earlier(replaced)
+    if earlier is None or not isinstance(earlier.ref.source, S3Object):
+        raise RefusedError("previous_lost")
+    return _encoded(earlier.ref.source, earlier.tagging, stored, replaces=None).values

@@ -65,6 +65,10 @@ class StoredObject:
         return str(self.head["ETag"]).strip('"')
 
     @property
+    def size(self) -> int:
+        return int(self.head["ContentLength"])
+
+    @property
     def version_id(self) -> str | None:
         return self.head.get("VersionId")
 
@@ -101,8 +105,7 @@ class StoredObject:
     def _is_own_copy_of(self, planned: S3Object) -> bool:
         """A copy changes the ETag of multipart and KMS objects; there our note of the original has to do."""
         noted = self.own.get(encoding.SOURCE_ETAG)
-        same_size = planned.size in (None, self.head["ContentLength"])
-        return noted == planned.etag and same_size and not self.keeps_etag(planned.etag)
+        return noted == planned.etag and self._has_noted_size and not self.keeps_etag(planned.etag)
 
     def keeps_etag(self, etag: str | None) -> bool:
         """Whether a copy of content with this ETag has it too: only where it is the MD5 of the content."""
@@ -111,7 +114,12 @@ class StoredObject:
     def has_same_note(self, source_etag: str) -> bool:
         """Whether our note of the source still names this content, so that it needs no renewing."""
         noted = self.own.get(encoding.SOURCE_ETAG)
-        return noted == source_etag or (noted is not None and not self.keeps_etag(noted))
+        survived = noted is not None and self._has_noted_size and not self.keeps_etag(noted)
+        return noted == source_etag or survived
+
+    @property
+    def _has_noted_size(self) -> bool:
+        return self.own.get(encoding.SOURCE_SIZE) == str(self.size)
 
     @property
     def obstacle(self) -> str | None:

@@ -5,36 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import json
 import os
 import secrets
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from tagmill.worker.errors import SinkRejectedError
-from tagmill.worker.models import SCHEMA, ImageRef, Json, LocalFile, Write, WriteStatus
-from tagmill.worker.sinks.base import Keep, Tagging
+from tagmill.worker.models import ImageRef, Json, LocalFile, Write, WriteStatus
+from tagmill.worker.sinks.base import Keep, Tagging, Written, marker
+from tagmill.worker.sinks.sidecar_json import (
+    ForeignFileError,
+    PreviousLostError,
+    Sidecar,
+    is_as_written,
+    is_put_back,
+    new_text,
+    previous,
+    source_json,
+    text_before,
+)
 
 T = TypeVar("T")
 
 SUFFIX = b".tags.json"
-GENERATOR = "tagmill"
 #: A larger file under our name was not written by us, and is not read into memory to find out.
 MAX_BYTES = 1024 * 1024
-
-
-class ForeignFileError(Exception):
-    """Someone else's file has the sidecar's name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sidecar:
-    """One sidecar as it stands on disk."""
-
-    text: str
-    content: Json
 
 
 class SidecarSink:
@@ -45,25 +41,56 @@ class SidecarSink:
     async def write(self, ref: ImageRef, tagging: Tagging, keep: Keep) -> Write:
         """Write unless it says so already; `keep` gets what another run wrote, just before."""
         if not isinstance(ref.source, LocalFile):
-            return Write(WriteStatus.SKIPPED, reason="not_local")
+            return _skipped("not_local")
         try:
-            return await self._write(ref.source, tagging, keep)
+            return await self._write(ref, ref.source, tagging, keep)
         except ForeignFileError:
-            return Write(WriteStatus.SKIPPED, reason="foreign_file")
+            return _skipped("foreign_file")
+
+    async def undo(self, ref: ImageRef, written: Written) -> Write:
+        """The image is not looked at: the sidecar is ours, whatever became of the image."""
+        if not isinstance(ref.source, LocalFile):
+            return _skipped("not_local")
+        try:
+            return await self._undo(sidecar_path(ref.source), source_json(ref), written)
+        except ForeignFileError:
+            return written.not_ours()
+        except PreviousLostError:
+            return _skipped("previous_lost")
+
+    async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool:
+        if not isinstance(ref.source, LocalFile) or not await _on_disk(_is_as_planned, ref.source):
+            return False
+        try:
+            standing = await _on_disk(_read, sidecar_path(ref.source))
+        except ForeignFileError:
+            return False
+        if standing is None or standing.run == run_id:
+            return False
+        return standing.marker == marker(engine_config, policy) and standing.tells_of(source_json(ref))
 
     async def aclose(self) -> None:
         """Nothing is held open."""
 
-    async def _write(self, image: LocalFile, tagging: Tagging, keep: Keep) -> Write:
+    async def _write(self, ref: ImageRef, image: LocalFile, tagging: Tagging, keep: Keep) -> Write:
         if not await _on_disk(_is_as_planned, image):
             return Write(WriteStatus.STALE, reason="content_changed")
-        path, content = sidecar_path(image), sidecar_content(image, tagging)
-        previous = await _on_disk(_read, path)
-        if previous is not None and _says(previous.content, content):
+        path, source = sidecar_path(image), source_json(ref)
+        standing = await _on_disk(_read, path)
+        if standing is not None and standing.says(tagging, source):
             return Write(WriteStatus.UNCHANGED)
-        if previous is None or previous.content.get("run") != tagging.run_id:
-            await keep({"sink": self.name, "content": previous.text if previous else None})
-        await _on_disk(_replace, path, _text(content))
+        if standing is None or standing.run != tagging.run_id:
+            await keep(previous(self.name, standing))
+        await _on_disk(_replace, path, new_text(tagging, source, standing))
+        return Write(WriteStatus.WRITTEN)
+
+    async def _undo(self, path: bytes, source: Json, written: Written) -> Write:
+        standing = await _on_disk(_read, path)
+        if standing is None or is_put_back(standing, written):
+            return Write(WriteStatus.UNCHANGED)
+        if not is_as_written(standing, written, source):
+            return written.not_ours()
+        await _on_disk(_put_back, path, await text_before(standing, written))
         return Write(WriteStatus.WRITTEN)
 
 
@@ -79,28 +106,8 @@ def sidecar_path(image: LocalFile) -> bytes:
     return image.absolute + SUFFIX
 
 
-def sidecar_content(image: LocalFile, tagging: Tagging) -> Json:
-    """The file's JSON. Nothing in it differs between two writes of the same answer by the same run."""
-    return {
-        "schema": SCHEMA,
-        "generator": GENERATOR,
-        "run": tagging.run_id,
-        "engine": tagging.engine,
-        "engine_config": tagging.engine_config,
-        "policy": tagging.policy,
-        "source": {"size": image.size, "mtime_ns": image.mtime_ns},
-        "tags": dict(tagging.tags),
-    }
-
-
-def _text(content: Json) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
-
-
-def _says(old: Json, new: Json) -> bool:
-    """Whether both say the same. Which run said it does not matter."""
-    same: bool = {**old, "run": None} == json.loads(_text({**new, "run": None}))
-    return same
+def _skipped(reason: str) -> Write:
+    return Write(WriteStatus.SKIPPED, reason=reason)
 
 
 def _is_as_planned(image: LocalFile) -> bool:
@@ -117,18 +124,7 @@ def _read(path: bytes) -> Sidecar | None:
     if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
         raise ForeignFileError
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        text = file.read()
-    return Sidecar(text, _parse(text))
-
-
-def _parse(text: str) -> Json:
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise ForeignFileError from error
-    if not isinstance(content, dict) or content.get("generator") != GENERATOR:
-        raise ForeignFileError
-    return content
+        return Sidecar.parse(file.read())
 
 
 def _replace(path: bytes, text: str) -> None:
@@ -146,6 +142,14 @@ def _replace(path: bytes, text: str) -> None:
             os.unlink(temporary)
         raise
     _sync_folder(folder)
+
+
+def _put_back(path: bytes, text: str | None) -> None:
+    if text is not None:
+        _replace(path, text)
+        return
+    os.unlink(path)
+    _sync_folder(os.path.dirname(path))
 
 
 def _sync_folder(folder: bytes) -> None:

@@ -19,8 +19,8 @@ def stored(**fields: Any) -> StoredObject:
     return StoredObject({**HEAD, **fields})
 
 
-def note(etag: str) -> dict[str, str]:
-    return {"tagmill-source-etag": etag}
+def note(etag: str, size: int = 8) -> dict[str, str]:
+    return {"tagmill-source-etag": etag, "tagmill-source-size": str(size)}
 
 
 def test_the_planned_etag_is_the_planned_content() -> None:
@@ -48,7 +48,16 @@ def test_our_copy_of_a_kms_object_is_still_the_planned_content() -> None:
 
 def test_a_note_that_travelled_with_new_content_does_not_count() -> None:
     assert not stored(Metadata=note(OTHER_MD5)).holds(planned(etag=OTHER_MD5))
-    assert not stored(Metadata=note(MULTIPART)).holds(planned(etag=MULTIPART, size=9))
+    assert not stored(Metadata=note(MULTIPART, size=9)).holds(planned(etag=MULTIPART))
+
+
+def test_a_note_is_of_this_content_as_far_as_etag_and_size_can_tell() -> None:
+    kms = {"ServerSideEncryption": "aws:kms"}
+    assert stored(Metadata=note(MD5)).has_same_note(MD5)
+    assert not stored(Metadata=note(OTHER_MD5)).has_same_note(MD5)
+    assert stored(Metadata=note(OTHER_MD5), **kms).has_same_note(MD5)
+    assert not stored(Metadata=note(OTHER_MD5, size=9), **kms).has_same_note(MD5)
+    assert not stored(Metadata={}, **kms).has_same_note(MD5)
 
 
 def test_our_keys_are_ours_in_any_case_and_only_the_known_ones() -> None:

@@ -47,6 +47,7 @@ async def test_the_file_says_what_was_written_and_by_whom(tmp_path: Path) -> Non
         "schema": 1,
         "generator": "tagmill",
         "run": "run-one",
+        "replaces": None,
         "engine": "sandbox",
         "engine_config": "0123456789abcdef",
         "policy": "fedcba9876543210",
@@ -138,4 +139,4 @@ async def test_what_was_there_is_kept_byte_for_byte(tmp_path: Path) -> None:
     before = (tmp_path / "photo.jpg.tags.json").read_text()
     other = replace(TAGGING, run_id="run-two", tags={"auto": {"sea": 1}})
     await SidecarSink().write(ImageRef(image), other, remember)
-    assert kept == [{"sink": "sidecar", "content": before}]
+    assert kept == [{"sink": "sidecar", "run": "run-one", "content": before}]

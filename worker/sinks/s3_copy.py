@@ -1,0 +1,96 @@
+"""An S3 object copied onto itself: other metadata of ours, everything else as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from tagmill.worker.errors import SinkConflictError
+from tagmill.worker.models import Json, S3Object, Write, WriteStatus
+from tagmill.worker.sinks import encoding
+from tagmill.worker.sinks.s3_bucket import Buckets, RefusedError
+from tagmill.worker.sinks.s3_errors import error_code, translated
+from tagmill.worker.sinks.s3_object import StoredObject
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class SelfCopies:
+    """Look, prepare, copy: each is for a thread, and raises `RefusedError` where something could be lost."""
+
+    def __init__(self, client: S3Client) -> None:
+        self._client = client
+        self._buckets = Buckets(client)
+        _send_expires_as_it_stands(client)
+
+    def head(self, source: S3Object) -> StoredObject:
+        with translated("HeadObject"):
+            try:
+                answer = self._client.head_object(
+                    Bucket=source.bucket, Key=source.key, ChecksumMode="ENABLED"
+                )
+            except ClientError as error:
+                if error_code(error) == "400":
+                    self._ask_why(source)
+                raise
+        return StoredObject(answer)
+
+    def _ask_why(self, source: S3Object) -> None:
+        """A HEAD that fails has no text. For objects with a customer's key S3 answers 400 InvalidRequest."""
+        try:
+            self._client.get_object(Bucket=source.bucket, Key=source.key, Range="bytes=0-0")["Body"].close()
+        except ClientError as error:
+            if error_code(error) == "InvalidRequest":
+                raise RefusedError("sse_c") from error
+            raise
+
+    def prepare(self, source: S3Object, stored: StoredObject, own: Mapping[str, str]) -> Json:
+        """Return the arguments of a CopyObject that leaves `own` as our metadata."""
+        metadata = {**stored.foreign, **own}
+        if encoding.metadata_bytes(metadata) > encoding.BUDGET_BYTES:
+            raise RefusedError("no_room")
+        if stored.obstacle is not None:
+            raise RefusedError(stored.obstacle)
+        with translated("GetObjectAcl"):
+            protection = self._buckets.protection(source.bucket, source.key, stored)
+        version = {"VersionId": stored.version_id} if stored.version_id else {}
+        return {
+            **stored.resend(),
+            **protection,
+            "Bucket": source.bucket,
+            "Key": source.key,
+            "CopySource": {"Bucket": source.bucket, "Key": source.key, **version},
+            "CopySourceIfMatch": stored.head["ETag"],
+            "IfMatch": stored.head["ETag"],
+            "MetadataDirective": "REPLACE",
+            "Metadata": metadata,
+            "TaggingDirective": "COPY",
+        }
+
+    def copy(self, arguments: Mapping[str, Any]) -> Write:
+        """Raise `PreconditionFailedError` when the object is no longer the one that was looked at."""
+        with translated("CopyObject"):
+            answer = self._client.copy_object(**arguments)
+        etag = answer.get("CopyObjectResult", {}).get("ETag")
+        if not etag:
+            raise SinkConflictError("CopyObject answered 200 without a result", code="unavailable")
+        return Write(WriteStatus.WRITTEN, etag_after=etag.strip('"'), version_after=answer.get("VersionId"))
+
+
+def _send_expires_as_it_stands(client: S3Client) -> None:
+    """Let CopyObject take HEAD's `ExpiresString`: botocore would parse `Expires` and write it anew."""
+
+    def take(params: Json, context: Json, **_: Any) -> Json:
+        context["expires_string"] = params.get("ExpiresString")
+        return {name: value for name, value in params.items() if name != "ExpiresString"}
+
+    def send(params: Json, context: Json, **_: Any) -> None:
+        if context.get("expires_string"):
+            params["headers"]["Expires"] = context["expires_string"]
+
+    events = client.meta.events
+    events.register("provide-client-params.s3.CopyObject", take, unique_id="tagmill-take-expires")  # type: ignore[arg-type] # its result replaces the parameters
+    events.register("before-call.s3.CopyObject", send, unique_id="tagmill-send-expires")
