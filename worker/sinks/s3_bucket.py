@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
+from tagmill.worker.sinks.s3_access import RefusedError
 from tagmill.worker.sinks.s3_errors import error_code
 from tagmill.worker.sinks.s3_object import KMS, StoredObject
 
@@ -29,10 +30,6 @@ GRANT_ARGUMENTS = {
     "READ_ACP": "GrantReadACP",
     "WRITE_ACP": "GrantWriteACP",
 }
-
-
-class RefusedError(Exception):
-    """A rewrite could lose something; `str()` is the `reason` of the skipped write."""
 
 
 class Buckets:

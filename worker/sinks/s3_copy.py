@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
 from tagmill.worker.errors import SinkConflictError
 from tagmill.worker.models import Json, S3Object, Write, WriteStatus
 from tagmill.worker.sinks import encoding
-from tagmill.worker.sinks.s3_bucket import Buckets, RefusedError
-from tagmill.worker.sinks.s3_errors import error_code, translated
+from tagmill.worker.sinks.s3_access import RefusedError
+from tagmill.worker.sinks.s3_bucket import Buckets
+from tagmill.worker.sinks.s3_errors import translated
 from tagmill.worker.sinks.s3_object import StoredObject
 
 if TYPE_CHECKING:
@@ -19,33 +18,12 @@ if TYPE_CHECKING:
 
 
 class SelfCopies:
-    """Look, prepare, copy: each is for a thread, and raises `RefusedError` where something could be lost."""
+    """Prepare, copy: each is for a thread. Preparing raises `RefusedError` where something could be lost."""
 
     def __init__(self, client: S3Client) -> None:
         self._client = client
         self._buckets = Buckets(client)
         _send_expires_as_it_stands(client)
-
-    def head(self, source: S3Object) -> StoredObject:
-        with translated("HeadObject"):
-            try:
-                answer = self._client.head_object(
-                    Bucket=source.bucket, Key=source.key, ChecksumMode="ENABLED"
-                )
-            except ClientError as error:
-                if error_code(error) == "400":
-                    self._ask_why(source)
-                raise
-        return StoredObject(answer)
-
-    def _ask_why(self, source: S3Object) -> None:
-        """A HEAD that fails has no text. For objects with a customer's key S3 answers 400 InvalidRequest."""
-        try:
-            self._client.get_object(Bucket=source.bucket, Key=source.key, Range="bytes=0-0")["Body"].close()
-        except ClientError as error:
-            if error_code(error) == "InvalidRequest":
-                raise RefusedError("sse_c") from error
-            raise
 
     def prepare(self, source: S3Object, stored: StoredObject, own: Mapping[str, str]) -> Json:
         """Return the arguments of a CopyObject that leaves `own` as our metadata."""

@@ -2,53 +2,43 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from tagmill.worker.errors import SinkRejectedError
 from tagmill.worker.models import ImageRef, Json, S3Object, Write, WriteStatus
 from tagmill.worker.sinks import encoding
 from tagmill.worker.sinks.base import Keep, Tagging, Written, marker
 from tagmill.worker.sinks.encoding import Encoded, NoRoomError
-from tagmill.worker.sinks.s3_bucket import RefusedError
+from tagmill.worker.sinks.s3_access import RefusedError, S3Access, is_pinned, looking_twice, skipped
 from tagmill.worker.sinks.s3_copy import SelfCopies
-from tagmill.worker.sinks.s3_errors import PreconditionFailedError
 from tagmill.worker.sinks.s3_object import StoredObject
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-T = TypeVar("T")
-
 
 class S3MetadataSink:
-    """Costs a HEAD, and when something is to be changed a COPY (and a GetObjectAcl where ACLs are in use).
-
-    The client must not retry by itself (`s3_client(…, retries=0)`) and have a connection for each lane.
-    """
+    """Costs a HEAD, and when something is to be changed a COPY (and a GetObjectAcl where ACLs are in use)."""
 
     name = "metadata"
 
     def __init__(self, client: S3Client, *, lanes: int) -> None:
+        self._access = S3Access(client, lanes=lanes)
         self._copies = SelfCopies(client)
-        self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="s3-metadata")
 
     async def write(self, ref: ImageRef, tagging: Tagging, keep: Keep) -> Write:
         """Write unless it is there already; `keep` gets what another run wrote, just before the copy."""
-        return await _looking_twice(ref, lambda source: self._write(source, tagging, keep))
+        return await looking_twice(ref, lambda source: self._write(source, tagging, keep))
 
     async def undo(self, ref: ImageRef, written: Written) -> Write:
-        return await _looking_twice(ref, lambda source: self._undo(source, written))
+        return await looking_twice(ref, lambda source: self._undo(source, written))
 
     async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool:
         """Costs a HEAD."""
         if not isinstance(ref.source, S3Object):
             return False
         try:
-            stored = await self._in_thread(self._copies.head, ref.source)
+            stored = await self._access.head(ref.source)
         except RefusedError:
             return False
         by_another = stored.own.get(encoding.RUN) not in {None, run_id}
@@ -56,56 +46,32 @@ class S3MetadataSink:
         return by_another and same_settings and _tells_of(ref.source, stored)
 
     async def aclose(self) -> None:
-        await asyncio.to_thread(self._threads.shutdown)
+        await self._access.aclose()
 
     async def _write(self, source: S3Object, tagging: Tagging, keep: Keep) -> Write:
-        if source.etag is None and source.version_id is None:
-            return _skipped("unpinned")  # nothing says which content was tagged
-        stored = await self._in_thread(self._copies.head, source)
+        if not is_pinned(source):
+            return skipped("unpinned")
+        stored = await self._access.head(source)
         if not stored.holds(source):
             return Write(WriteStatus.STALE, reason="content_changed")
         encoded = _encoded(source, tagging, stored, replaces=_replaced_by(tagging.run_id, stored))
         if _is_written(encoded, source, stored):
             return _unchanged(stored, encoded)
-        copy = await self._in_thread(self._copies.prepare, source, stored, encoded.values)
+        copy = await self._access.in_thread(self._copies.prepare, source, stored, encoded.values)
         if stored.own.get(encoding.RUN) != tagging.run_id:  # a run's own values are nothing to go back to
             await keep(_previous(stored))
-        write = await self._in_thread(self._copies.copy, copy)
+        write = await self._access.in_thread(self._copies.copy, copy)
         return replace(write, truncated=encoded.truncated)
 
     async def _undo(self, source: S3Object, written: Written) -> Write:
-        stored = await self._in_thread(self._head_unless_gone, source)
+        stored = await self._access.head_unless_gone(source)
         if stored is None or not stored.own or _is_put_back(stored, written):
             return Write(WriteStatus.UNCHANGED)
         if not _is_as_written(source, stored, written):
             return written.not_ours()
         before = await _values_before(stored, written)
-        copy = await self._in_thread(self._copies.prepare, source, stored, before)
-        return await self._in_thread(self._copies.copy, copy)
-
-    def _head_unless_gone(self, source: S3Object) -> StoredObject | None:
-        try:
-            return self._copies.head(source)
-        except SinkRejectedError as error:
-            if error.code == "missing":
-                return None
-            raise
-
-    async def _in_thread(self, call: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
-
-
-async def _looking_twice(ref: ImageRef, act: Callable[[S3Object], Awaitable[Write]]) -> Write:
-    """Look again after a 412: someone came between, or it was our own copy, thought lost."""
-    if not isinstance(ref.source, S3Object):
-        return _skipped("not_s3")
-    try:
-        try:
-            return await act(ref.source)
-        except PreconditionFailedError:
-            return await act(ref.source)
-    except RefusedError as refusal:
-        return _skipped(str(refusal))
+        copy = await self._access.in_thread(self._copies.prepare, source, stored, before)
+        return await self._access.in_thread(self._copies.copy, copy)
 
 
 # --- what is written --------------------------------------------------------------------------------------
@@ -152,10 +118,6 @@ def _unchanged(stored: StoredObject, encoded: Encoded) -> Write:
         version_after=stored.version_id,
         truncated=encoded.truncated,
     )
-
-
-def _skipped(reason: str) -> Write:
-    return Write(WriteStatus.SKIPPED, reason=reason)
 
 
 # --- what stood there before ------------------------------------------------------------------------------
