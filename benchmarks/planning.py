@@ -11,6 +11,7 @@ from benchmarks.stage import Spent, stage
 from benchmarks.tables import Row, Table
 from tagmill.worker.compaction import Compaction
 from tagmill.worker.models import Answer, Handle, ImageRef, Outcome, Status
+from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rows import RowContext, build_row
 from tagmill.worker.store.folder import Folder
 from tagmill.worker.store.parts import Parts
@@ -88,7 +89,7 @@ def _write_shard(files: Folder, shard: int) -> ShardHeader:
     header = ShardHeader(shard, count, shard * count, CHUNK_SIZE, {}, (shard + 1) * count)
     refs = [ImageRef(Handle(handle)) for handle in made_up_handles(count)]
     Plan(files, _spec().run_id, 0).write(header, refs)
-    context = RowContext(_spec().run_id, 0, "0" * 16, "benchmark", "2", "0" * 16)
+    context = RowContext(_spec().run_id, 0, TagPolicy(), "benchmark", "2", "0" * 16)
     outcome = Outcome(Status.TAGGED, Answer({"auto": LABELS, "user": None}), attempts=1, calls=1)
     for chunk in header.chunks(_spec().run_id, 0):
         places = range(chunk.offset, chunk.offset + chunk.count)

@@ -98,6 +98,7 @@ class Settings(BaseSettings):
     processes: int | None = Field(None, ge=1, le=64)  #: per worker; None: one a core, at most 4
     engine: Literal["filestack", "sandbox"] | None = None
     write_back: Literal["metadata", "sidecar", "none"] | None = None
+    policy: Path | None = None  #: a file; a run freezes what it says
     transfer: Literal["auto", "upload"] = "auto"
     keep_uploads: bool = False
 

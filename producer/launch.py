@@ -24,7 +24,7 @@ from tagmill.producer.sources.s3_client import listing_client
 from tagmill.producer.sources.spec import SourceSpec
 from tagmill.producer.state_dir import announce, locked, refuse_second, state_dir
 from tagmill.worker.errors import ConfigError, NotFoundError
-from tagmill.worker.models import Json
+from tagmill.worker.models import Json, canonical_hash
 from tagmill.worker.publisher import Publisher
 from tagmill.worker.rate import Rate
 from tagmill.worker.refill import Refill
@@ -64,9 +64,10 @@ class Launch:
         """One line: what starts here, with what, how fast."""
         source = SourceSpec.from_json(self.spec.source)
         write_back = ", ".join(self.spec.write_back) or "none"
+        policy = f", policy: {canonical_hash(self.spec.policy)}" if self.spec.policy else ""
         return (
             f"run {self.spec.run_id}: {source.uri} with {self.spec.engine} at "
-            f"{self.spec.planned_rate:g} calls/s or less, write-back: {write_back}"
+            f"{self.spec.planned_rate:g} calls/s or less, write-back: {write_back}{policy}"
         )
 
     def message(self) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tagmill.config.settings import Settings
+from tagmill.producer.policy_file import read_policy
 from tagmill.producer.sources.spec import Kind, SourceSpec
 from tagmill.worker.account import DEFAULT_RATE
 from tagmill.worker.errors import ConfigError
@@ -90,6 +91,7 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions) -> RunS
         rate=str(options.rate) if options.rate else None,
         transfer=settings.transfer,
         keep_uploads=settings.keep_uploads,
+        policy=read_policy(settings.policy).to_json() if settings.policy else {},
         shard_size=settings.shard_size,
         chunk_size=settings.chunk_size,
         embedded=settings.redis_url is None,

@@ -24,6 +24,7 @@ from tagmill.worker.models import (
     Write,
     WriteStatus,
 )
+from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rows import RowContext, build_row
 
 #: The example of the format's documentation; an ellipsis stands as a value of its kind.
@@ -48,7 +49,7 @@ EXAMPLE: dict[str, Any] = {
     },
     "tagged_at": "2026-11-22T00:00:00Z",
 }  # fmt: skip
-CONTEXT = RowContext("a-run", 0, "0" * 16, "filestack", "2", "f" * 16)
+CONTEXT = RowContext("a-run", 0, TagPolicy(), "filestack", "2", "f" * 16)
 SOURCES: list[Source] = [
     S3Object("bucket", "a b/ü.jpg", "9b2cf5", 12, "2026-11-01T00:00:00Z", "v1"),
     S3Object("bucket", "key"),

@@ -16,7 +16,8 @@ from tagmill.worker.engines.filestack import FilestackEngine, FilestackOptions
 from tagmill.worker.engines.filestack_urls import UrlForm
 from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import ConfigError
-from tagmill.worker.models import Chunk, canonical_hash
+from tagmill.worker.models import Chunk
+from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rate import Rate
 from tagmill.worker.retry import RetryBudget
 from tagmill.worker.s3 import s3_client
@@ -100,7 +101,7 @@ class Assembly:
         )
         return Equipment(
             run_id=spec.run_id,
-            policy=canonical_hash(spec.policy),
+            policy=TagPolicy.from_json(spec.policy),
             tagger=Tagger(engine, transfers, keep_uploads=spec.keep_uploads),
             write_back=WriteBack([self._sink(name) for name in spec.write_back]),
             limiter=limiter,

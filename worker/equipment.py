@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tagmill.worker.policy import TagPolicy
 from tagmill.worker.retry import RetryBudget
 from tagmill.worker.state.breaker import Breaker
 from tagmill.worker.state.denials import Denials
@@ -15,7 +16,7 @@ from tagmill.worker.writeback import WriteBack
 @dataclass(frozen=True, slots=True)
 class Equipment:
     run_id: str
-    policy: str
+    policy: TagPolicy
     tagger: Tagger
     write_back: WriteBack
     limiter: Limiter

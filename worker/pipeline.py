@@ -276,8 +276,8 @@ class Pipeline:
             self._kit.run_id,
             engine.name,
             engine.config_hash,
-            self._kit.policy,
-            outcome.answer.tags,
+            self._kit.policy.hash,
+            self._kit.policy.apply(outcome.answer.tags),
             outcome.tagged_at,
         )
 

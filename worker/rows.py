@@ -17,6 +17,7 @@ from tagmill.worker.models import (
     S3Object,
     Source,
 )
+from tagmill.worker.policy import FILTERED, TagPolicy
 
 ERROR_LENGTH = 500  #: characters of a message that a row keeps
 
@@ -27,7 +28,7 @@ class RowContext:
 
     run_id: str
     pass_no: int
-    policy: str
+    policy: TagPolicy
     engine: str
     engine_version: str
     engine_config: str
@@ -36,7 +37,7 @@ class RowContext:
 def build_row(context: RowContext, shard: int, index: int, ref: ImageRef, outcome: Outcome) -> Json:
     answer = outcome.answer
     tags = answer.tags if answer else None
-    return {
+    row = {
         "schema": SCHEMA,
         "run_id": context.run_id,
         "pass": context.pass_no,
@@ -51,7 +52,7 @@ def build_row(context: RowContext, shard: int, index: int, ref: ImageRef, outcom
         "raw_tags": tags,
         "results": {},
         "labels": [],
-        "policy": context.policy,
+        "policy": context.policy.hash,
         "engine": context.engine,
         "engine_version": context.engine_version,
         "engine_config": context.engine_config,
@@ -66,6 +67,16 @@ def build_row(context: RowContext, shard: int, index: int, ref: ImageRef, outcom
         "writes": {name: dataclasses.asdict(write) for name, write in outcome.writes.items()},
         "tagged_at": outcome.tagged_at,
     }
+    return under_policy(row, context.policy)
+
+
+def under_policy(row: Json, policy: TagPolicy) -> Json:
+    """Return the row with the tags that this policy makes of its raw ones, whatever policy it had before."""
+    raw = row["raw_tags"]
+    tags = raw and policy.apply(raw)
+    emptied = bool(raw and raw["auto"] and not tags["auto"])
+    flags = [flag for flag in row["flags"] if flag != FILTERED] + [FILTERED] * emptied
+    return {**row, "flags": flags, "tags": tags, "policy": policy.hash}
 
 
 def _error(outcome: Outcome) -> Json | None:

@@ -45,6 +45,9 @@ def run(  # noqa: PLR0913 - an option each
     keep_uploads: Annotated[
         bool | None, typer.Option("--keep-uploads", help="Leave uploaded images at the service.")
     ] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="File that says which tags are kept, under what names.")
+    ] = None,
     chunk_size: Annotated[int | None, typer.Option(help="Images per Celery task.")] = None,
     include: Annotated[list[str] | None, typer.Option(help="Only names that match this glob.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="No names that match this glob.")] = None,
@@ -72,6 +75,7 @@ def run(  # noqa: PLR0913 - an option each
         write_back=write_back,
         transfer=transfer,
         keep_uploads=keep_uploads,
+        policy=policy,
         chunk_size=chunk_size,
         run_store=run_store,
         redis_url=redis_url,
@@ -100,7 +104,8 @@ def run(  # noqa: PLR0913 - an option each
         field=field,
     )
     if resume is not None:
-        said = [rate, run_id, engine, write_back, transfer, keep_uploads, chunk_size, shared_path or None]
+        frozen = [engine, write_back, policy, transfer, keep_uploads, chunk_size]
+        said = [rate, run_id, *frozen, shared_path or None]
         if source is not None or selection != SourceOptions() or said != [None] * len(said):
             raise ConfigError("--resume goes on with what was planned: name no SOURCE, change nothing")
         launch = reopen_run(settings, resume)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tagmill.worker.models import Answer, Chunk, Failure, Handle, ImageRef, Json, Outcome, Status
+from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rows import RowContext, build_row
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.parts import Parts
@@ -31,7 +32,9 @@ class SmallRun:
         self.plan = Plan(files, self.spec.run_id, 0)
         self.parts = Parts(files, self.spec.run_id, 0)
         self.headers: list[ShardHeader] = []
-        self.context = RowContext(self.spec.run_id, 0, "0" * 16, "fake", "1", "f" * 16)
+        self.context = RowContext(
+            self.spec.run_id, 0, TagPolicy.from_json(self.spec.policy), "fake", "1", "f" * 16
+        )
 
     @property
     def planned(self) -> int:

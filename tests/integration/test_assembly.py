@@ -20,6 +20,7 @@ from tagmill.worker.account import account_id
 from tagmill.worker.assembly import MAX_LANES, MIN_LANES, Assembly, lanes_for
 from tagmill.worker.errors import ConfigError, NotFoundError
 from tagmill.worker.models import Chunk, ImageRef, LocalFile
+from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rate import Rate
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.store.folder import Folder
@@ -92,6 +93,18 @@ async def test_a_chunk_is_tagged_written_and_committed(
     assert [row["writes"]["sidecar"]["status"] for row in rows] == ["written"] * 3
     assert len(list((tmp_path / "photos").glob("*.tags.json"))) == 3
     assert sandbox.stats()["calls"] == 3
+
+
+async def test_a_runs_policy_decides_what_is_written(settings: Settings, tmp_path: Path) -> None:
+    policy = TagPolicy(max_tags=1, prefix="ai:")
+    files = plan(settings, tmp_path / "photos", policy=policy.to_json())
+    async with assembled(settings) as assembly:
+        await assembly.run(CHUNK)
+    for row in Parts(files, RUN, 0).rows(CHUNK):
+        assert len(row["raw_tags"]["auto"]) > 1
+        assert (row["tags"], row["policy"]) == (policy.apply(row["raw_tags"]), policy.hash)
+        sidecar = orjson.loads((tmp_path / f"photos/{row['source']['path']}.tags.json").read_bytes())
+        assert (sidecar["tags"], sidecar["policy"]) == (row["tags"], policy.hash)
 
 
 async def test_the_runs_own_rate_is_a_cap_beside_the_accounts(

@@ -36,6 +36,7 @@ from tagmill.worker.errors import (
 )
 from tagmill.worker.models import Chunk, Json
 from tagmill.worker.pipeline import Pipeline
+from tagmill.worker.policy import TagPolicy
 from tagmill.worker.retry import RetryBudget
 from tagmill.worker.sinks.base import Tagging
 from tagmill.worker.state.breaker import Breaker
@@ -90,7 +91,7 @@ class Site:
         """Another worker."""
         equipment = Equipment(
             run_id=RUN,
-            policy="policy",
+            policy=TagPolicy(),
             tagger=Tagger(self.engine, Transfers(), keep_uploads=False),
             write_back=WriteBack([self.sink]),
             limiter=cast(Limiter, FakeLimiter()),

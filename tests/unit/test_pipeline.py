@@ -53,6 +53,7 @@ from tagmill.worker.models import (
     WriteStatus,
 )
 from tagmill.worker.pipeline import Pipeline, Result
+from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rate import Rate
 from tagmill.worker.retry import RetryBudget
 from tagmill.worker.state import group_commit
@@ -92,6 +93,7 @@ class Rig:
     sink: FakeSink | None = None
     limiter: FakeLimiter = field(default_factory=FakeLimiter)
     lanes: int = 4
+    policy: TagPolicy = field(default_factory=TagPolicy)
     keep_uploads: bool = False
     probe_seconds: float = 0.01
     budget: RetryBudget = field(default_factory=lambda: RetryBudget(0.0))
@@ -113,7 +115,7 @@ class Rig:
     def equipment(self) -> Equipment:
         return Equipment(
             run_id="run-1",
-            policy="policy",
+            policy=self.policy,
             tagger=Tagger(self.engine, Transfers(), keep_uploads=self.keep_uploads),
             write_back=WriteBack([self.sink] if self.sink else [], sleep=self.sleep),
             limiter=cast(Limiter, self.limiter),
@@ -600,6 +602,19 @@ async def test_a_failing_write_costs_no_call_and_keeps_the_tags(rig: Rig) -> Non
     writes = [outcome.writes["fake"].status for outcome in result.outcomes.values()]
     assert sorted(writes) == [WriteStatus.FAILED] * 2 + [WriteStatus.WRITTEN] * 3
     assert {outcome.status for outcome in result.outcomes.values()} == {Status.TAGGED}
+
+
+async def test_tags_are_written_under_the_policy_and_journaled_as_they_were_answered(rig: Rig) -> None:
+    rig.sink, rig.policy = FakeSink(), TagPolicy(min_confidence=50, prefix="ai:")
+    answered = {"auto": {"sky": 97, "blur": 41}, "user": None}
+    rig.engine.tags[value(0)] = answered
+    result = await rig.run(handles(1))
+    written = rig.sink.written["filestack:handle0000"]
+    assert (written.tags, written.policy) == ({"auto": {"ai:sky": 97}, "user": None}, rig.policy.hash)
+    entry = (await rig.entries())[0].result
+    assert result.outcomes[0].answer is not None
+    assert entry is not None
+    assert result.outcomes[0].answer.tags == entry["answer"]["tags"] == answered
 
 
 async def test_the_runs_own_writes_are_no_undo_values(rig: Rig) -> None:

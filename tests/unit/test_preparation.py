@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,3 +159,19 @@ def test_a_new_name_has_the_date_and_is_valid() -> None:
     assert len(names) > 1
     for name in names:
         assert re.fullmatch(r"20261122-010203-[0-9a-f]{4}", name)
+
+
+# --- tag policy -------------------------------------------------------------------------------------------
+
+
+def test_the_policy_file_is_frozen_as_it_is_now(tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text("min_confidence = 60.0\ndeny = ['Blur', 'blur']\n")
+    assert prepared(Kind.FOLDER, policy=file).policy == {"min_confidence": 60, "deny": ["blur"]}
+    assert prepared(Kind.FOLDER).policy == {}
+
+
+def test_a_policy_that_cannot_be_read_starts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text("max_tagz = 1")
+    assert "max_tagz is no key" in refusal(Kind.FOLDER, policy=tmp_path / "policy.toml")
+    assert "no policy file" in refusal(Kind.FOLDER, policy=tmp_path / "gone.toml")

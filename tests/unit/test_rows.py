@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from functools import cache
+from dataclasses import replace
+from functools import cache, reduce
 from importlib import resources
 
 import jsonschema
@@ -17,16 +18,19 @@ from tagmill.worker.models import (
     Failure,
     Handle,
     ImageRef,
+    Json,
     LocalFile,
     Outcome,
     S3Object,
     Status,
+    TagSets,
     Write,
     WriteStatus,
 )
-from tagmill.worker.rows import ERROR_LENGTH, RowContext, build_row
+from tagmill.worker.policy import TagPolicy
+from tagmill.worker.rows import ERROR_LENGTH, RowContext, build_row, under_policy
 
-CONTEXT = RowContext("a-run", 0, "0" * 16, "filestack", "2", "f" * 16)
+CONTEXT = RowContext("a-run", 0, TagPolicy(), "filestack", "2", "f" * 16)
 TEXT, COUNT = st.text(min_size=1), st.integers(0, 10**12)
 TIME = st.datetimes().map(lambda time: f"{time:%Y-%m-%dT%H:%M:%S}Z".rjust(20, "0"))
 SOURCES = st.one_of(
@@ -66,6 +70,7 @@ NOT_TAGGED = st.builds(
     error=st.builds(Failure, TEXT, TEXT, st.text(max_size=2 * ERROR_LENGTH)),
     **COST,
 )
+SKIPPED = Outcome(Status.SKIPPED, error=Failure("ImageRejectedError", "not_an_image", "no image"))
 
 
 @cache
@@ -91,6 +96,42 @@ def test_an_answer_is_told_as_it_came_and_as_it_is_written() -> None:
     assert row["tags"] == row["raw_tags"] == {"auto": {"sky": 97}, "user": None}
     assert row["flags"] == ["partial"]
     assert row["error"] is None
+
+
+def row_of(policy: TagPolicy, tags: TagSets | None) -> Json:
+    outcome = Outcome(Status.TAGGED, Answer(tags, flags=("partial",))) if tags else SKIPPED
+    return build_row(replace(CONTEXT, policy=policy), 0, 0, ImageRef(Handle("h")), outcome)
+
+
+def test_a_policy_makes_the_tags_and_leaves_the_answer() -> None:
+    answered = {"auto": {"sky": 97, "blur": 41}, "user": "mine"}
+    policy = TagPolicy(min_confidence=50, prefix="ai:")
+    row = row_of(policy, answered)
+    assert row["tags"] == {"auto": {"ai:sky": 97}, "user": "mine"}
+    assert row["raw_tags"] == answered
+    assert (row["policy"], row["flags"]) == (policy.hash, ["partial"])
+
+
+def test_a_row_says_when_the_policy_left_none_of_the_labels() -> None:
+    nothing = TagPolicy(deny=("*",))
+    assert row_of(nothing, {"auto": {"sky": 97}, "user": None})["flags"] == ["partial", "filtered"]
+    assert row_of(nothing, {"auto": {}, "user": None})["flags"] == ["partial"]
+    assert row_of(nothing, None)["flags"] == []
+
+
+@given(
+    outcome=TAGGED | NOT_TAGGED,
+    policies=st.lists(st.sampled_from([TagPolicy(), TagPolicy(deny=("*",)), TagPolicy(max_tags=1)])),
+    last=st.sampled_from([TagPolicy(), TagPolicy(deny=("*",)), TagPolicy(prefix="x")]),
+)
+def test_a_row_under_a_policy_does_not_tell_which_it_had_before(
+    outcome: Outcome, policies: list[TagPolicy], last: TagPolicy
+) -> None:
+    row = build_row(CONTEXT, 0, 0, ImageRef(Handle("h")), outcome)
+    changed = reduce(under_policy, policies, row)
+    fresh = build_row(replace(CONTEXT, policy=last), 0, 0, ImageRef(Handle("h")), outcome)
+    assert list(under_policy(changed, last).items()) == list(fresh.items())
+    validator().validate(orjson.loads(orjson.dumps(fresh)))
 
 
 def test_a_long_message_is_cut() -> None:

@@ -1,0 +1,133 @@
+"""The tag policy: which of an answer's labels a library wants, and what it calls them. Pure; costs no call.
+
+`apply` takes the labels of an answer through these steps:
+
+1. `vocabulary`: a label becomes your term; `only_vocabulary` drops labels without one.
+2. `deny`, `allow`: what `deny` matches goes, and what an `allow` list does not match.
+3. `min_confidence_for` the label, else `min_confidence`: what is below goes.
+4. `case`, then `prefix`: the name as it is written. Equal names are one, with the highest confidence.
+5. `max_tags`: the most confident stay, of equals the first by name.
+
+Comparing ignores case, and after step 1 everything speaks of your terms.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import string
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property, lru_cache
+from typing import Any
+
+from tagmill.worker.models import Json, TagSets, canonical_hash
+
+FILTERED = "filtered"  #: flag: the service named labels, and the policy let none of them through
+_CASES: dict[str | None, Callable[[str], str]] = {
+    None: str,
+    "lower": str.lower,
+    "upper": str.upper,
+    "title": lambda label: string.capwords(label, " "),
+}
+_REMEMBERED = 1 << 16  #: labels: a service's vocabulary has some thousands
+
+
+@dataclass(frozen=True)
+class TagPolicy:
+    """Patterns and the keys of both mappings are `folded`. The default changes nothing."""
+
+    min_confidence: float = 0
+    min_confidence_for: Mapping[str, float] = field(default_factory=dict)
+    max_tags: int | None = None
+    allow: tuple[str, ...] = ()  #: patterns: `*` is any text, `?` one character; none: all are allowed
+    deny: tuple[str, ...] = ()
+    vocabulary: Mapping[str, str] = field(default_factory=dict)  #: label -> your term
+    only_vocabulary: bool = False
+    prefix: str = ""
+    case: str | None = None  #: lower, upper or title; None: as it comes
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TagPolicy:
+        """Read what `to_json` wrote."""
+        patterns = {name: tuple(value.get(name, ())) for name in ("allow", "deny")}
+        return cls(**{**value, **patterns})
+
+    def to_json(self) -> Json:
+        """Only what differs from the default, in one way of writing: equal policies have equal hashes."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: _canonical(value) for name, value in values.items() if value}
+
+    @cached_property
+    def hash(self) -> str:
+        """The `policy` of a row."""
+        return canonical_hash(self.to_json())
+
+    def apply(self, tags: TagSets) -> TagSets:
+        """Return a row's `tags` for its `raw_tags`; what others than the service said passes as it is."""
+        return tags if self._changes_nothing else {**tags, "auto": self.labels(tags["auto"])}
+
+    def labels(self, raw: Mapping[str, float]) -> dict[str, float]:
+        """Most confident first, equals by name."""
+        best: dict[str, float] = {}
+        for label, confidence in raw.items():
+            name, least = self.destiny(label)
+            if name is not None and confidence >= least:
+                best[name] = max(confidence, best.get(name, confidence))
+        ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))
+        return dict(ranked[: self.max_tags])
+
+    @cached_property
+    def destiny(self) -> Callable[[str], tuple[str | None, float]]:
+        """What a label is called and the confidence that it needs; None: it is dropped at any."""
+        return lru_cache(_REMEMBERED)(self._destiny)
+
+    def _destiny(self, label: str) -> tuple[str | None, float]:
+        term = self.vocabulary.get(folded(label), None if self.only_vocabulary else label)
+        if term is None or not self._lets_through(folded(term)):
+            return None, 0
+        name = self.prefix + _CASES[self.case](term)
+        return name, self.min_confidence_for.get(folded(term), self.min_confidence)
+
+    def _lets_through(self, term: str) -> bool:
+        return not self._denied(term) and (not self.allow or self._allowed(term))
+
+    @cached_property
+    def _changes_nothing(self) -> bool:
+        return not self.to_json()
+
+    @cached_property
+    def _denied(self) -> Callable[[str], bool]:
+        return _matcher(self.deny)
+
+    @cached_property
+    def _allowed(self) -> Callable[[str], bool]:
+        return _matcher(self.allow)
+
+
+def folded(label: str) -> str:
+    """What spellings of one label have in common: Unicode's canonical caseless matching."""
+    if label.isascii():
+        return label.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", label).casefold())
+
+
+def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Lists of thousands of plain names cost no more than short ones."""
+    wild = {pattern for pattern in patterns if "*" in pattern or "?" in pattern}
+    plain = set(patterns) - wild
+    # A bracket is a plain character here. What `translate` returns never backtracks over more than one star.
+    expression = re.compile("|".join(fnmatch.translate(one.replace("[", "[[]")) for one in sorted(wild)))
+    return lambda term: term in plain or (bool(wild) and expression.match(term) is not None)
+
+
+def _canonical(value: Any) -> Any:
+    match value:
+        case tuple():
+            return sorted(set(value))
+        case Mapping():
+            return {name: _canonical(inner) for name, inner in sorted(value.items())}
+        case float() if value.is_integer():
+            return int(value)
+    return value
