@@ -26,6 +26,7 @@ ENV_PREFIX = "TAGMILL_"
 TOML_FILE = "tagmill.toml"
 LONGEST_CHUNK_SECONDS = 340  #: with the longest upload (256 MB at 1 MB/s) still below Celery's hard limit
 _TEST_PREFIX = "TAGMILL_TEST_"  #: variables of the test suite, no settings
+SINKS = ("metadata", "sidecar")  #: in the order in which an image is written to them
 _AWS_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _REDIS_SCHEMES = {"redis", "rediss", "unix"}
 
@@ -58,6 +59,21 @@ def _http_url(value: object) -> object:
     return str(value).rstrip("/")
 
 
+def _write_back(value: object) -> str:
+    """Return the names in `SINKS`' order, joined by commas; the file may hold a list."""
+    names = [str(name).strip() for name in (value if isinstance(value, list) else str(value).split(","))]
+    if not names or not set(names) <= {*SINKS, "none"}:
+        raise ValueError(f"write one or more of {', '.join(SINKS)}, joined by commas, or none")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is named twice")
+    if "none" in names:
+        if len(names) > 1:
+            raise ValueError("none goes with nothing else")
+        return "none"
+    return ",".join(sorted(names, key=SINKS.index))
+
+
 def _parts(url: object) -> SplitResult | None:
     """None: not even host and port can be told."""
     try:
@@ -68,6 +84,7 @@ def _parts(url: object) -> SplitResult | None:
     return parts
 
 
+WriteBackSetting = Annotated[str, BeforeValidator(_write_back)]
 RateSetting = Annotated[Rate, BeforeValidator(_rate), PlainSerializer(str)]
 HttpUrl = Annotated[str, BeforeValidator(_http_url)]
 
@@ -97,7 +114,7 @@ class Settings(BaseSettings):
     concurrency: int | None = Field(None, ge=1, le=1000)  #: calls in flight per process; None: from the rate
     processes: int | None = Field(None, ge=1, le=64)  #: per worker; None: one a core, at most 4
     engine: Literal["filestack", "sandbox"] | None = None
-    write_back: Literal["metadata", "sidecar", "none"] | None = None
+    write_back: WriteBackSetting | None = None  #: None: what fits the source
     policy: Path | None = None  #: a file; a run freezes what it says
     transfer: Literal["auto", "upload"] = "auto"
     keep_uploads: bool = False

@@ -16,12 +16,8 @@ from tagmill.worker.store.runs import RunSpec
 
 FILESTACK, SANDBOX = "filestack", "sandbox"
 SANDBOX_RATE = Rate.parse("100/s")
-_DEFAULT_WRITE_BACK = {Kind.S3: "metadata", Kind.FOLDER: "sidecar", Kind.HANDLES: "none"}
-_WRITE_BACKS = {
-    Kind.S3: {"metadata", "none"},
-    Kind.FOLDER: {"sidecar", "none"},
-    Kind.HANDLES: {"none"},
-}
+_DEFAULT_WRITE_BACK = {Kind.S3: ("metadata",), Kind.FOLDER: ("sidecar",), Kind.HANDLES: ()}
+_SINKS = {Kind.S3: {"metadata"}, Kind.FOLDER: {"sidecar"}, Kind.HANDLES: set[str]()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +27,7 @@ class RunOptions:
     rate: Rate | None = None
     run_id: str | None = None
     shared_path: bool = False
+    force: bool = False
 
 
 def choose_engine(settings: Settings, kind: Kind) -> str:
@@ -54,12 +51,15 @@ def choose_engine(settings: Settings, kind: Kind) -> str:
 
 def choose_write_back(settings: Settings, kind: Kind, engine: str) -> tuple[str, ...]:
     """The sandbox's tags stay out of buckets unless asked for."""
-    trial = engine == SANDBOX and kind is Kind.S3
-    chosen = settings.write_back or ("none" if trial else _DEFAULT_WRITE_BACK[kind])
-    if chosen not in _WRITE_BACKS[kind]:
-        allowed = " or ".join(sorted(_WRITE_BACKS[kind]))
-        raise ConfigError(f"--write-back {chosen} is not for this source ({kind.value}): use {allowed}")
-    return () if chosen == "none" else (chosen,)
+    if settings.write_back is None:
+        trial = engine == SANDBOX and kind is Kind.S3
+        return () if trial else _DEFAULT_WRITE_BACK[kind]
+    chosen = () if settings.write_back == "none" else tuple(settings.write_back.split(","))
+    for name in chosen:
+        if name not in _SINKS[kind]:
+            allowed = " or ".join(sorted(_SINKS[kind] | {"none"}))
+            raise ConfigError(f"--write-back {name} is not for this source ({kind.value}): use {allowed}")
+    return chosen
 
 
 def refuse_private_folder(settings: Settings, kind: Kind, *, shared_path: bool) -> None:
@@ -96,6 +96,7 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions) -> RunS
         chunk_size=settings.chunk_size,
         embedded=settings.redis_url is None,
         planned_rate=min(rate.per_second for rate in rates if rate is not None),
+        force=options.force,
     )
 
 

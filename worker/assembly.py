@@ -109,6 +109,7 @@ class Assembly:
             denials=Denials(self._redis, self._keys, spec.run_id),
             retry_budget=RetryBudget(asyncio.get_running_loop().time()),
             lanes=self._lanes,
+            force=spec.force,
         )
 
     def _windows(self, spec: RunSpec, account: str) -> list[tuple[str, Rate]]:

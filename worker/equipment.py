@@ -24,3 +24,4 @@ class Equipment:
     denials: Denials
     retry_budget: RetryBudget
     lanes: int
+    force: bool = False  #: also what an earlier run has tagged

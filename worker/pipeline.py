@@ -38,6 +38,12 @@ from tagmill.worker.transfer import NOT_AN_IMAGE
 from tagmill.worker.waiting import NotNowError, Waiting
 
 MAX_WAIT_SECONDS = 15.0  #: a permit, a probe or a retry further away parks the chunk
+#: The row's `error` of an image that costs no call.
+ALREADY_TAGGED = Failure(
+    "AlreadyTagged",
+    "already_tagged",
+    "an earlier run wrote the tags of this content with the same settings; --force asks for them again",
+)
 
 log = structlog.get_logger()
 
@@ -184,7 +190,18 @@ class Pipeline:
         if entry.deadly:
             message = "alone in flight at two deaths of a worker"
             return Outcome(Status.QUARANTINED, error=Failure("Quarantine", "quarantined", message))
+        if await self._tagged_before(item.ref):
+            return Outcome(Status.SKIPPED, error=ALREADY_TAGGED)
         return await self._call(item, entry.upload)
+
+    async def _tagged_before(self, ref: ImageRef) -> bool:
+        """Whether paying for it would buy what stands there already. New content is always paid for."""
+        kit, engine = self._kit, self._kit.tagger.engine
+        if kit.force or ref.fresh or not kit.write_back:
+            return False
+        return await self._while_running(
+            lambda: kit.write_back.marked(ref, engine.config_hash, kit.policy, kit.run_id)
+        )
 
     async def _call(self, item: Item, upload: str | None) -> Outcome:
         """Pay for one answer and journal it before anything else happens to it."""

@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 
 from tagmill.worker import retry
 from tagmill.worker.errors import ItemError, RunError, SinkConflictError
 from tagmill.worker.models import ImageRef, Write, WriteStatus
-from tagmill.worker.sinks.base import Sink, Tagging
+from tagmill.worker.sinks.base import Sink, Tagging, Written
 
 KeepPrevious = Callable[[str, Mapping[str, Any]], Awaitable[None]]  #: (sink, our keys' former values)
+T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
 
 log = structlog.get_logger()
 
 
 class WriteBack:
+    """Conflicts are tried again here; only `RunError`s leave."""
+
     def __init__(self, sinks: Sequence[Sink], sleep: Sleep = asyncio.sleep) -> None:
         self._sinks, self._sleep = sinks, sleep
         self._random = random.Random()  # noqa: S311 - jitter
@@ -29,31 +33,55 @@ class WriteBack:
         return bool(self._sinks)
 
     async def write(self, ref: ImageRef, tagging: Tagging, keep: KeepPrevious) -> dict[str, Write]:
-        """Return what each sink did, by its name; raise only `RunError`s."""
-        return {sink.name: await self._write(sink, ref, tagging, keep) for sink in self._sinks}
+        """Return what each sink did, by its name."""
 
-    async def _write(self, sink: Sink, ref: ImageRef, tagging: Tagging, keep: KeepPrevious) -> Write:
-        async def keep_for_sink(previous: Mapping[str, Any]) -> None:
-            await keep(sink.name, previous)
+        def write(sink: Sink) -> Awaitable[Write]:
+            return sink.write(ref, tagging, partial(keep, sink.name))
 
+        return {sink.name: await self._change(sink, ref, write) for sink in self._sinks}
+
+    async def undo(self, ref: ImageRef, written: Mapping[str, Written]) -> dict[str, Write]:
+        """Return what each sink undid, by its name; `written`: what the run left there, by sink."""
+
+        def undo(sink: Sink) -> Awaitable[Write]:
+            return sink.undo(ref, written[sink.name])
+
+        sinks = [sink for sink in self._sinks if sink.name in written]
+        return {sink.name: await self._change(sink, ref, undo) for sink in sinks}
+
+    async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool:
+        """Return whether every sink tells of an earlier run with these settings; not if one cannot tell."""
+
+        def marked(sink: Sink) -> Awaitable[bool]:
+            return sink.marked(ref, engine_config, policy, run_id)
+
+        try:
+            for sink in self._sinks:
+                if not await self._persevere(sink, marked):
+                    return False
+        except ItemError:
+            return False
+        return bool(self._sinks)
+
+    async def _change(self, sink: Sink, ref: ImageRef, change: Callable[[Sink], Awaitable[Write]]) -> Write:
+        try:
+            return await self._persevere(sink, change)
+        except ItemError as error:
+            return Write(WriteStatus.FAILED, reason=f"{error.code}: {error}")
+        except RunError:
+            raise
+        except Exception:
+            log.exception("write_failed_unexpectedly", image=ref.id, sink=sink.name)
+            return Write(WriteStatus.FAILED, reason="internal: unexpected error; see the worker's log")
+
+    async def _persevere(self, sink: Sink, ask: Callable[[Sink], Awaitable[T]]) -> T:
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await sink.write(ref, tagging, keep_for_sink)
+                return await ask(sink)
             except SinkConflictError as error:
                 delay = retry.delay(error, attempt, self._random)
                 if delay is None:
-                    return _failed(error)
+                    raise
                 await self._sleep(delay)
-            except ItemError as error:
-                return _failed(error)
-            except RunError:
-                raise
-            except Exception:
-                log.exception("write_failed_unexpectedly", image=ref.id, sink=sink.name)
-                return Write(WriteStatus.FAILED, reason="internal: unexpected error; see the worker's log")
-
-
-def _failed(error: ItemError) -> Write:
-    return Write(WriteStatus.FAILED, reason=f"{error.code}: {error}")

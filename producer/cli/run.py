@@ -38,7 +38,12 @@ def run(  # noqa: PLR0913 - an option each
     concurrency: Annotated[int | None, typer.Option(help="Calls in flight per process.")] = None,
     processes: Annotated[int | None, typer.Option(help="Worker processes, without a fleet.")] = None,
     engine: Annotated[str | None, typer.Option(help="filestack or sandbox.")] = None,
-    write_back: Annotated[str | None, typer.Option(help="metadata, sidecar or none.")] = None,
+    write_back: Annotated[
+        str | None, typer.Option(help="metadata, sidecar or none; several with commas.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Pay also for what an earlier run has tagged.")
+    ] = False,
     transfer: Annotated[
         str | None, typer.Option(help="auto or upload: how images reach the service.")
     ] = None,
@@ -105,14 +110,14 @@ def run(  # noqa: PLR0913 - an option each
     )
     if resume is not None:
         frozen = [engine, write_back, policy, transfer, keep_uploads, chunk_size]
-        said = [rate, run_id, *frozen, shared_path or None]
+        said = [rate, run_id, *frozen, shared_path or None, force or None]
         if source is not None or selection != SourceOptions() or said != [None] * len(said):
             raise ConfigError("--resume goes on with what was planned: name no SOURCE, change nothing")
         launch = reopen_run(settings, resume)
     elif source is None:
         raise ConfigError("name a SOURCE: s3://bucket/prefix, a folder, or a list of handles")
     else:
-        options = RunOptions(rate=_parse_rate(rate), run_id=run_id, shared_path=shared_path)
+        options = RunOptions(rate=_parse_rate(rate), run_id=run_id, shared_path=shared_path, force=force)
         launch = create_run(settings, parse_source(source, selection), options)
     _report(launch, detach=detach, as_json=as_json)
 

@@ -13,7 +13,7 @@ from tagmill.worker.sinks.base import Keep, Tagging, Written, marker
 
 @dataclass
 class FakeSink:
-    """`failures` are raised one a call, first to last, before anything is done."""
+    """`failures` are raised one a change, first to last, before anything is done; `mark_failures` likewise."""
 
     name: str = "fake"
     written: dict[str, Tagging] = field(default_factory=dict)  #: image id -> what was last written
@@ -23,6 +23,7 @@ class FakeSink:
     writes: int = 0  #: how often something was written or undone
     changed: set[str] = field(default_factory=set)  #: ids whose content is no longer the tagged one
     failures: list[TaggingError] = field(default_factory=list)
+    mark_failures: list[TaggingError] = field(default_factory=list)
 
     async def write(self, ref: ImageRef, tagging: Tagging, keep: Keep) -> Write:
         self._fail()
@@ -54,7 +55,8 @@ class FakeSink:
         return self._put(ref, _tagging(kept))
 
     async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool:
-        self._fail()
+        if self.mark_failures:
+            raise self.mark_failures.pop(0)
         standing = self.written.get(ref.id)
         if standing is None or standing.run_id == run_id or ref.id in self.changed:
             return False

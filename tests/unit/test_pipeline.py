@@ -8,7 +8,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,6 +56,7 @@ from tagmill.worker.pipeline import Pipeline, Result
 from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rate import Rate
 from tagmill.worker.retry import RetryBudget
+from tagmill.worker.sinks.base import Tagging
 from tagmill.worker.state import group_commit
 from tagmill.worker.state.breaker import Breaker
 from tagmill.worker.state.connection import connect
@@ -100,6 +101,7 @@ class Rig:
     clock: Callable[[], float] | None = None
     sleep: Callable[[float], Any] = asyncio.sleep
     give_up_at: float = NEVER
+    force: bool = False
     chunk: Chunk = CHUNK
     keys: Keys = field(default_factory=lambda: Keys(next(prefixes)))
     settled: list[int] = field(default_factory=list)  #: indexes in the order of their outcomes
@@ -123,6 +125,7 @@ class Rig:
             denials=Denials(self.redis, self.keys, "run-1"),
             retry_budget=self.budget,
             lanes=self.lanes,
+            force=self.force,
         )
 
     def journal(self) -> Journal:
@@ -623,6 +626,52 @@ async def test_the_runs_own_writes_are_no_undo_values(rig: Rig) -> None:
     assert await rig.journal().undo_values() == {
         index: {"fake": {"sink": "fake", "run": None, "values": {}}} for index in range(2)
     }
+
+
+# --- nothing twice ----------------------------------------------------------------------------------------
+
+
+def tagged_before(rig: Rig, refs: Sequence[ImageRef], run_id: str = "earlier-run") -> FakeSink:
+    """Another run, or an earlier life of this one, wrote the tags of these with the same settings."""
+    sink = FakeSink()
+    tagging = Tagging(run_id, "fake", rig.engine.config_hash, "policy", {"auto": {}}, "2026-01-01T00:00:00Z")
+    sink.written = {ref.id: tagging for ref in refs}
+    return sink
+
+
+async def test_what_an_earlier_run_tagged_costs_no_call_and_no_write(rig: Rig) -> None:
+    rig.sink = tagged_before(rig, handles(5)[:3])
+    result = await rig.run(handles(5))
+    skipped = [result.outcomes[index] for index in range(3)]
+    assert {(outcome.status, outcome.calls) for outcome in skipped} == {(Status.SKIPPED, 0)}
+    assert {outcome.error and outcome.error.code for outcome in skipped} == {"already_tagged"}
+    assert [dict(outcome.writes) for outcome in skipped] == [{}] * 3
+    assert sorted(locator.value for locator in rig.engine.asked) == [value(3), value(4)]
+    assert rig.sink.writes == 2
+
+
+async def test_force_pays_again(rig: Rig) -> None:
+    rig.sink, rig.force = tagged_before(rig, handles(3)), True
+    assert totals(await rig.run(handles(3))) == (3, 0, 3)
+
+
+async def test_new_content_is_paid_for_whatever_stands_there(rig: Rig) -> None:
+    rig.sink = tagged_before(rig, handles(3))
+    refs = [replace(ref, fresh=True) for ref in handles(3)]
+    assert totals(await rig.run(refs)) == (3, 0, 3)
+
+
+async def test_what_this_run_wrote_and_redis_forgot_gets_its_row_with_tags(rig: Rig) -> None:
+    rig.sink = tagged_before(rig, handles(3), run_id="run-1")
+    result = await rig.run(handles(3))
+    assert {outcome.status for outcome in result.outcomes.values()} == {Status.TAGGED}
+
+
+async def test_credentials_that_cannot_look_stop_the_run_before_a_call(rig: Rig) -> None:
+    rig.sink = FakeSink(mark_failures=[CredentialsError("renew the AWS credentials")] * 9)
+    result = await rig.run(handles(3))
+    assert isinstance(result.stopped_by, CredentialsError)
+    assert (rig.engine.asked, result.outcomes) == ([], {})
 
 
 # --- Redis ------------------------------------------------------------------------------------------------

@@ -62,6 +62,19 @@ def test_line_ends_around_a_secret_are_dropped(monkeypatch: pytest.MonkeyPatch) 
     assert load_settings().secrets() == ["key", "secret"]
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("'sidecar, metadata'", "metadata,sidecar"),
+        ("['sidecar', 'metadata']", "metadata,sidecar"),
+        ("'none'", "none"),
+    ],
+)
+def test_places_for_tags_are_named_in_any_order(folder: Path, written: str, read: str) -> None:
+    (folder / "tagmill.toml").write_text(f"write_back = {written}\n")
+    assert load_settings().write_back == read
+
+
 # --- what is refused --------------------------------------------------------------------------------------
 
 REDIS_RULE = "write redis://host:port/db, rediss://host:port/db or unix:///path"
@@ -97,7 +110,10 @@ RATE_RULE = "write calls per unit, such as 20/s or 20/s,5000/d (units s, m, h, d
         ("concurrency", "many", "Input should be a valid integer"),
         ("processes", "65", "Input should be less than or equal to 64"),
         ("engine", "rekognition", "Input should be 'filestack' or 'sandbox'"),
-        ("write_back", "tags", "Input should be 'metadata', 'sidecar' or 'none'"),
+        ("write_back", "labels", "write one or more of metadata, sidecar, joined by commas, or none"),
+        ("write_back", ",", "write one or more of metadata"),
+        ("write_back", "sidecar,metadata,sidecar", "sidecar is named twice"),
+        ("write_back", "none,sidecar", "none goes with nothing else"),
         ("transfer", "url", "Input should be 'auto' or 'upload'"),
         ("keep_uploads", "maybe", "Input should be a valid boolean"),
         ("shard_size", "10001", "Input should be less than or equal to 10000"),

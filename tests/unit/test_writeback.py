@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import pytest
@@ -15,7 +15,7 @@ from tagmill.worker.errors import (
     TaggingError,
 )
 from tagmill.worker.models import Handle, ImageRef, Write, WriteStatus
-from tagmill.worker.sinks.base import Tagging
+from tagmill.worker.sinks.base import Tagging, Written
 from tagmill.worker.writeback import WriteBack
 
 IMAGE = ImageRef(Handle("handle"))
@@ -37,6 +37,18 @@ class Recorder:
 
     async def write(self, *sinks: FakeSink) -> dict[str, Write]:
         return await WriteBack(sinks, self.sleep).write(IMAGE, TAGGING, self.keep)
+
+    async def undo(self, *sinks: FakeSink, written: Sequence[str] = ("fake",)) -> dict[str, Write]:
+        found = {name: Written("run", {"status": "written"}, None, nothing_earlier) for name in written}
+        return await WriteBack(sinks, self.sleep).undo(IMAGE, found)
+
+    async def marked(self, *sinks: FakeSink) -> bool:
+        write_back = WriteBack(sinks, self.sleep)
+        return await write_back.marked(IMAGE, TAGGING.engine_config, TAGGING.policy, "next-run")
+
+
+async def nothing_earlier(_run_id: str) -> None:
+    """No manifest is left."""
 
 
 @pytest.fixture
@@ -89,3 +101,44 @@ async def test_an_unexpected_error_is_a_failed_write(recorder: Recorder) -> None
 async def test_a_failure_of_the_run_leaves(recorder: Recorder) -> None:
     with pytest.raises(RedisUnavailableError):
         await recorder.write(FakeSink(failures=[RedisUnavailableError("away")]))
+
+
+# --- undo -------------------------------------------------------------------------------------------------
+
+
+async def test_undo_asks_the_sinks_that_the_run_wrote_to(recorder: Recorder) -> None:
+    first, second = FakeSink("first"), FakeSink("second")
+    await recorder.write(first, second)
+    undone = await recorder.undo(first, second, written=["second", "of-another-run"])
+    assert {name: write.status for name, write in undone.items()} == {"second": WriteStatus.WRITTEN}
+    assert (list(first.written), list(second.written)) == ([IMAGE.id], [])
+
+
+async def test_undo_tries_a_conflict_again_and_fails_as_a_write_does(recorder: Recorder) -> None:
+    busy = FakeSink(failures=[SinkConflictError("busy")] * 2)
+    assert (await recorder.undo(busy))["fake"].status is WriteStatus.UNCHANGED
+    assert len(recorder.slept) == 2
+    refusing = FakeSink(failures=[SinkRejectedError("no", code="forbidden")])
+    assert (await recorder.undo(refusing))["fake"] == Write(WriteStatus.FAILED, reason="forbidden: no")
+
+
+# --- the marker -------------------------------------------------------------------------------------------
+
+
+async def test_an_image_is_marked_when_every_sink_says_so(recorder: Recorder) -> None:
+    first, second = FakeSink("first"), FakeSink("second")
+    await recorder.write(first)
+    assert await recorder.marked(first)
+    assert not await recorder.marked(first, second)
+    assert not await recorder.marked()
+
+
+async def test_a_sink_that_cannot_tell_does_not_keep_an_image_from_being_tagged(recorder: Recorder) -> None:
+    sink = FakeSink()
+    await recorder.write(sink)
+    sink.mark_failures = [SinkConflictError("busy")]
+    assert await recorder.marked(sink)
+    sink.mark_failures = [SinkConflictError("busy")] * 3
+    assert not await recorder.marked(sink)
+    sink.mark_failures = [SinkRejectedError("no", code="forbidden")]
+    assert not await recorder.marked(sink)

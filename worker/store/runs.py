@@ -41,6 +41,7 @@ class RunSpec:
     embedded: bool = True  #: worked on by servers of its own, not by a fleet
     planned_rate: float = 1.0  #: calls/s that chunk sizes are made for
     format: int = FORMAT
+    force: bool = False  #: ask also for what an earlier run has tagged
 
 
 class Verb(StrEnum):
