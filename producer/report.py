@@ -33,6 +33,8 @@ def describe_summary(
         lines.append(f"  passed over: {_nonzero(passed_over)}")
     if any(summary["writes"].values()):
         lines.append(f"  write-backs: {_nonzero(summary['writes'])}")
+    if summary["skipped"]:
+        lines.append("  skipped: the manifest says why (already_tagged: --force pays for it again)")
     if summary["state"] == "completed":
         lines.append(f"  manifest: {summary['manifest']}")
         if summary["failed"] or summary["quarantined"]:

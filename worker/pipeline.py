@@ -200,7 +200,7 @@ class Pipeline:
         if kit.force or ref.fresh or not kit.write_back:
             return False
         return await self._while_running(
-            lambda: kit.write_back.marked(ref, engine.config_hash, kit.policy, kit.run_id)
+            lambda: kit.write_back.marked(ref, engine.config_hash, kit.policy.hash, kit.run_id)
         )
 
     async def _call(self, item: Item, upload: str | None) -> Outcome:

@@ -13,7 +13,7 @@ from tagmill.worker.sinks.base import Keep, Tagging, Written, marker
 
 @dataclass
 class FakeSink:
-    """`failures` are raised one a change, first to last, before anything is done; `mark_failures` likewise."""
+    """`failures` are raised one a change, first to last, before it is done; `mark_failures` likewise."""
 
     name: str = "fake"
     written: dict[str, Tagging] = field(default_factory=dict)  #: image id -> what was last written

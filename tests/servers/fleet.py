@@ -295,9 +295,11 @@ class RunFiles:
 
     def shards(self) -> list[Json]:
         """Rows of the compacted shards, in shard order."""
-        files = sorted((self.first_pass / "manifest").glob("*.jsonl.gz"))
-        packed = (gzip.decompress(file.read_bytes()) for file in files)
-        return [json.loads(line) for lines in packed for line in lines.splitlines()]
+        return _unpacked(self.first_pass / "manifest")
+
+    def undo(self) -> list[Json]:
+        """What stood at our own keys before the run's first pass."""
+        return _unpacked(self.first_pass / "undo")
 
     def summary(self) -> Json:
         found: Json = json.loads((self.folder / "summary.json").read_text())
@@ -305,6 +307,11 @@ class RunFiles:
 
     def controls(self) -> list[Json]:
         return [json.loads(path.read_text()) for path in sorted((self.folder / "control").glob("*.json"))]
+
+
+def _unpacked(folder: Path) -> list[Json]:
+    packed = (gzip.decompress(file.read_bytes()) for file in sorted(folder.glob("*.jsonl.gz")))
+    return [json.loads(line) for lines in packed for line in lines.splitlines()]
 
 
 def _names(folder: Path) -> list[str]:

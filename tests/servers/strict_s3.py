@@ -86,7 +86,8 @@ def not_implemented(_: Store, __: Request) -> Response:
 
 def operation_of(request: Request) -> str:
     """The operation's name in the API reference; a sub-resource that is not listed here is refused."""
-    method, extra = request.method.capitalize(), "".join(sorted(set(request.query) - DETAILS))
+    signed_link = {name for name in request.query if name.startswith("X-Amz-")}
+    method, extra = request.method.capitalize(), "".join(sorted(set(request.query) - DETAILS - signed_link))
     if not request.key:
         return _bucket_operation(method, extra)
     if extra == "annotation":

@@ -634,7 +634,8 @@ async def test_the_runs_own_writes_are_no_undo_values(rig: Rig) -> None:
 def tagged_before(rig: Rig, refs: Sequence[ImageRef], run_id: str = "earlier-run") -> FakeSink:
     """Another run, or an earlier life of this one, wrote the tags of these with the same settings."""
     sink = FakeSink()
-    tagging = Tagging(run_id, "fake", rig.engine.config_hash, "policy", {"auto": {}}, "2026-01-01T00:00:00Z")
+    config, policy = rig.engine.config_hash, rig.policy.hash
+    tagging = Tagging(run_id, "fake", config, policy, {"auto": {}}, "2026-01-01T00:00:00Z")
     sink.written = {ref.id: tagging for ref in refs}
     return sink
 
@@ -823,6 +824,14 @@ async def test_only_a_call_in_flight_is_paid_again(redis: Redis) -> None:
         "copied": (0, (6, 0)),
         "outcome": (0, (6, 0)),
     }
+
+
+async def test_a_paid_answer_is_journaled_before_its_image_is_touched(redis: Redis) -> None:
+    workers = mortal(redis, handles(1), lanes=1)
+    assert await workers.die("journaled")
+    assert (await workers.rig.entries())[0].result is not None
+    assert workers.rig.sink is not None
+    assert workers.rig.sink.writes == 0
 
 
 @dataclass

@@ -39,9 +39,14 @@ def test_a_completed_run_says_where_its_results_are() -> None:
         "  9 tagged, 2 failed, 1 skipped",
         "  14 calls (1 maybe charged, 3 throttled)",
         "  write-backs: 8 written, 1 stale",
+        "  skipped: the manifest says why (already_tagged: --force pays for it again)",
         "  manifest: runs-here/runs/a-run/manifest.jsonl",
         "  failures: runs-here/runs/a-run/failures.jsonl",
     ]
+
+
+def test_a_run_over_images_that_were_all_tagged_before_is_done() -> None:
+    assert summary_exit_code(said(Counts(skipped=12))) is ExitCode.DONE
 
 
 def test_a_run_without_failures_names_no_file_of_them() -> None:

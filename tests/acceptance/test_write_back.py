@@ -1,0 +1,142 @@
+"""Tags in a bucket, run after run, against a server that is as strict as the S3 API reference."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from servers.fleet import (
+    PIXEL,
+    Deployment,
+    Fleet,
+    Json,
+    Program,
+    assert_all_tagged,
+    assert_whole,
+    running_fleet,
+)
+from servers.s3 import S3UnderTest
+from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
+from servers.strict_s3_http import Fault
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+KEYS = [f"in/ü {number:02d}+%.png" for number in range(30)]
+
+
+class Library:
+    """A bucket of images, and a fleet that can reach it."""
+
+    def __init__(self, fleet: Fleet, s3: StrictS3UnderTest) -> None:
+        self.fleet, self.s3 = fleet, s3
+        self.bucket = s3.new_bucket()
+        self.client: S3Client = s3.client()
+        for key in KEYS:
+            self.put(key)
+
+    @property
+    def deployment(self) -> Deployment:
+        return self.fleet.deployment
+
+    @property
+    def ids(self) -> list[str]:
+        return [f"s3://{self.bucket}/{key}" for key in KEYS]
+
+    def put(self, key: str, content: bytes = PIXEL) -> None:
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=content, ContentType="image/png")
+
+    def start(self, run_id: str, *arguments: str) -> Program:
+        where = f"s3://{self.bucket}/in/"
+        return self.deployment.start("run", where, "--run-id", run_id, "--json", *arguments)
+
+    def run(self, run_id: str, *arguments: str) -> tuple[Json, Counter[str]]:
+        """Return the summary of a run that ends with 0, and how often each S3 operation was asked for."""
+        self.s3.store.requests.clear()
+        summary = self.deployment.finish(self.start(run_id, *arguments)).json
+        return summary, Counter(self.s3.store.requests)
+
+    @property
+    def calls(self) -> int:
+        calls: int = self.fleet.sandbox.stats()["calls"]
+        return calls
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[Library]:
+    with ExitStack() as stack:
+        s3 = stack.enter_context(running_strict_s3())
+        settings = {**S3UnderTest(s3.url).environment, "TAGMILL_PROCESSES": "1", "TAGMILL_CHUNK_SIZE": "10"}
+        fleet = stack.enter_context(running_fleet(tmp_path, 0, settings, latency_seconds=0))
+        yield Library(fleet, s3)
+
+
+def test_a_second_run_pays_for_nothing_and_writes_nothing(library: Library) -> None:
+    library.deployment.worker()
+    first, _ = library.run("first")
+    assert (first["tagged"], first["calls"], library.calls) == (len(KEYS), len(KEYS), len(KEYS))
+
+    second, requests = library.run("second")
+    with library.deployment.explained():
+        rows = assert_whole(library.deployment.run("second"), library.ids)
+        assert {row["status"] for row in rows} == {"skipped"}
+        assert {row["error"]["code"] for row in rows} == {"already_tagged"}
+        assert "--force" in rows[0]["error"]["message"]
+        assert (second["skipped"], second["calls"], library.calls) == (len(KEYS), 0, len(KEYS))
+        assert (requests["CopyObject"], requests["PutObject"], requests["HeadObject"]) == (0, 0, len(KEYS))
+
+    forced, requests = library.run("forced", "--force")
+    with library.deployment.explained():
+        assert_all_tagged(library.deployment.run("forced"), library.ids)
+        assert (forced["calls"], library.calls) == (len(KEYS), 2 * len(KEYS))
+        assert (forced["writes"]["unchanged"], requests["CopyObject"]) == (len(KEYS), 0)
+
+    library.put(KEYS[3], PIXEL + b"changed")
+    library.put("in/new.png")
+    changed, requests = library.run("changed")
+    with library.deployment.explained():
+        assert (changed["tagged"], changed["skipped"], changed["calls"]) == (2, len(KEYS) - 1, 2)
+        assert requests["CopyObject"] == 2
+
+
+@pytest.mark.parametrize("applied", [False, True])
+def test_a_worker_killed_while_it_writes_has_its_answer_journaled(library: Library, *, applied: bool) -> None:
+    """One lane: when the copy leaves, no call is in flight, so that not one may be paid twice."""
+    deployment = library.deployment
+    doomed = deployment.worker(TAGMILL_CONCURRENCY="1")
+
+    def kill() -> Fault:
+        doomed.kill()
+        return Fault(hangs_up=True, applied=applied)
+
+    for _ in range(7):
+        library.s3.faults.before("CopyObject", lambda: None)
+    library.s3.faults.before("CopyObject", kill)
+    run = library.start("killed")
+    deployment.until(lambda: not doomed.running, "the worker is killed in the middle of a copy")
+
+    deployment.worker()
+
+    deployment.finish(run)
+    with deployment.explained():
+        rows = assert_all_tagged(deployment.run("killed"), library.ids)
+        assert [row["writes"]["metadata"]["status"] for row in rows] == ["written"] * len(KEYS)
+        assert run.json["calls"] == library.calls == library.fleet.sandbox.stats()["billed"] == len(KEYS)
+        assert library.s3.store.requests.count("CopyObject") == len(KEYS) + (not applied)
+        undo = deployment.run("killed").undo()
+        assert {line["previous"]["metadata"]["run"] for line in undo} == {None}
+        assert len(undo) == len(KEYS)
+
+
+def test_a_bucket_that_is_busy_for_a_while_costs_no_second_call(library: Library) -> None:
+    for _ in range(2):
+        library.s3.faults.once("CopyObject", Fault(503, "SlowDown"))
+        library.s3.faults.once("HeadObject", Fault(500, "InternalError"))
+    library.deployment.worker()
+    summary, _ = library.run("busy")
+    with library.deployment.explained():
+        assert (summary["writes"]["written"], summary["calls"], library.calls) == (len(KEYS),) * 3
