@@ -36,7 +36,7 @@ demo: $(READY) ## tag the photographs in examples/photos, end to end
 
 .PHONY: test
 test: $(READY) ## the tests
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not long" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 .PHONY: test-long
 test-long: $(READY) ## the long tests: many kills, many examples

@@ -15,7 +15,8 @@ from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rows import RowContext, build_row
 from tagmill.worker.store.folder import Folder
 from tagmill.worker.store.parts import Parts
-from tagmill.worker.store.plan import Plan, PlanSummary, ShardHeader
+from tagmill.worker.store.passes import PassKind, PassSpec
+from tagmill.worker.store.plan import Plan, Planned, PlanSummary, ShardHeader
 from tagmill.worker.store.runs import RunSpec
 
 FEW_HANDLES, MANY_HANDLES = 100_000, 1_000_000
@@ -70,7 +71,7 @@ def compact() -> Row:
         headers = [_write_shard(files, shard) for shard in range(SHARDS)]
         images = sum(header.count for header in headers)
         Plan(files, spec.run_id, 0).finish(PlanSummary(SHARDS, images, images, {}))
-        compaction = Compaction(files, spec, 0)
+        compaction = Compaction(files, spec, PassSpec(0, PassKind.TAG, {}))
         started = time.monotonic()
         entries = [compaction.compact(header, 0) for header in headers]
         compacted = time.monotonic()
@@ -88,7 +89,7 @@ def _write_shard(files: Folder, shard: int) -> ShardHeader:
     count = CHUNKS * CHUNK_SIZE
     header = ShardHeader(shard, count, shard * count, CHUNK_SIZE, {}, (shard + 1) * count)
     refs = [ImageRef(Handle(handle)) for handle in made_up_handles(count)]
-    Plan(files, _spec().run_id, 0).write(header, refs)
+    Plan(files, _spec().run_id, 0).write(header, [Planned(ref) for ref in refs])
     context = RowContext(_spec().run_id, 0, TagPolicy(), "benchmark", "2", "0" * 16)
     outcome = Outcome(Status.TAGGED, Answer({"auto": LABELS, "user": None}), attempts=1, calls=1)
     for chunk in header.chunks(_spec().run_id, 0):

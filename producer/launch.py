@@ -17,7 +17,7 @@ from tagmill.producer.embedded import Embedded
 from tagmill.producer.follow import Follower, Interrupt
 from tagmill.producer.live import LiveRun
 from tagmill.producer.pace import Pace
-from tagmill.producer.planning import PlannerThread, make_planner, refuse_empty, reopen_source
+from tagmill.producer.planning import PlannerThread, pass_planner, refuse_empty, reopen_source
 from tagmill.producer.preparation import SANDBOX, RunOptions, account_rate, prepare
 from tagmill.producer.sources.opening import open_original
 from tagmill.producer.sources.s3_client import listing_client
@@ -33,6 +33,7 @@ from tagmill.worker.state.board import Board
 from tagmill.worker.state.checks import connect_checked
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.store.opening import open_probed
+from tagmill.worker.store.passes import Passes, PassKind, PassSpec
 from tagmill.worker.store.plan import Plan
 from tagmill.worker.store.runs import Control, Runs, RunSpec, Verb
 
@@ -51,6 +52,7 @@ class Launch:
     settings: Settings
     runs: Runs
     spec: RunSpec
+    current: PassSpec
     is_new: bool = False
 
     def go(self, *, detach: bool) -> Json:
@@ -62,6 +64,8 @@ class Launch:
 
     def announcement(self) -> str:
         """One line: what starts here, with what, how fast."""
+        if self.current.number:
+            return f"run {self.spec.run_id}: pass {self.current.number} ({self.current.kind})"
         source = SourceSpec.from_json(self.spec.source)
         write_back = ", ".join(self.spec.write_back) or "none"
         policy = f", policy: {canonical_hash(self.spec.policy)}" if self.spec.policy else ""
@@ -153,14 +157,18 @@ class Launch:
                 refill.resign()
 
     def _planner(self) -> PlannerThread:
-        source = reopen_source(self.runs, self.spec, lambda: listing_client(self.settings.s3_endpoint_url))
-        return PlannerThread(make_planner(self.runs, self.spec, source))
+        planner = pass_planner(
+            self.runs, self.spec, self.current, lambda: listing_client(self.settings.s3_endpoint_url)
+        )
+        return PlannerThread(planner)
 
     def _board(self, redis_url: str) -> Board:
         """Connect, and make Redis forget what it knew of the run before it was lifted from a pause."""
         board = Board(connect_checked(redis_url), Keys(self.settings.redis_prefix), QUEUE)
         if self.is_new:
             board.forget_run(self.spec.run_id)
+        if self.current.number:
+            board.announce_pass(self.spec.run_id)
         board.forget_denials(self.spec.run_id)
         board.note_control(self.spec.run_id, self.runs.control(self.spec.run_id))
         return board
@@ -183,7 +191,7 @@ def create_run(settings: Settings, source: SourceSpec, options: RunOptions) -> L
         _copy_list(runs, spec.run_id, source)  # first: without its whole list, a run could never be finished
     if not runs.create(spec):
         raise ConfigError(f"run {spec.run_id} exists: go on with `tagmill run --resume {spec.run_id}`")
-    return Launch(settings, runs, spec, is_new=True)
+    return Launch(settings, runs, spec, Passes(runs.files, spec.run_id).newest(), is_new=True)
 
 
 def _copy_list(runs: Runs, run_id: str, source: SourceSpec) -> None:
@@ -197,18 +205,30 @@ def reopen_run(settings: Settings, run_id: str) -> Launch:
     """Raise `NotFoundError`; lift a pause."""
     runs = open_runs(settings)
     spec = runs.read(run_id)
+    current = Passes(runs.files, run_id).newest()
+    check_reopenable(settings, spec, current.kind)
+    lift_pause(runs, run_id)
+    return Launch(settings, runs, spec, current)
+
+
+def check_reopenable(settings: Settings, spec: RunSpec, kind: PassKind) -> None:
+    """Raise `ConfigError` where this machine, as it is set up, cannot go on with the run."""
+    run_id = spec.run_id
     if spec.embedded and settings.redis_url is not None:
         raise ConfigError(f"run {run_id} was started without a fleet: unset TAGMILL_REDIS_URL to go on")
-    if spec.engine != SANDBOX and not settings.has_credentials:
+    if kind.calls and spec.engine != SANDBOX and not settings.has_credentials:
         raise ConfigError("no Filestack credentials: set TAGMILL_FILESTACK_API_KEY and …_APP_SECRET")
     if spec.embedded:
         refuse_second(state_dir(settings.state_dir))
+
+
+def lift_pause(runs: Runs, run_id: str) -> None:
+    """Raise `ConfigError` for a cancelled run."""
     control = runs.control(run_id)
     if control.verb is Verb.CANCEL:
         raise ConfigError(f"run {run_id} was cancelled; start a new one")
     if not control.running:
         runs.set_control(run_id, Control(verb=Verb.RESUME, by="run", at=_now()))
-    return Launch(settings, runs, spec)
 
 
 def open_runs(settings: Settings) -> Runs:

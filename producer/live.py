@@ -14,11 +14,11 @@ from tagmill.worker.store.base import Files
 from tagmill.worker.store.layout import run_folder
 from tagmill.worker.store.manifest import Manifest
 from tagmill.worker.store.parts import Parts
+from tagmill.worker.store.passes import Passes
 from tagmill.worker.store.plan import Plan
 from tagmill.worker.store.runs import Control, Runs
 from tagmill.worker.summary import read_summary, summary
 
-PASS = 0
 T = TypeVar("T")
 
 
@@ -30,27 +30,25 @@ class LiveRun:
         self._files, self._board, self.run_id = files, board, run_id
         self._runs = Runs(files)
         self.spec = self._runs.read(run_id)
-        self._plan = Plan(files, run_id, PASS)
-        self._manifest = Manifest(files, run_id, PASS)
-        self._parts = Parts(files, run_id, PASS)
-        self._planned: int | None = None  #: once planning is finished
-        self._shards: dict[int, Counts] = {}  #: of compacted shards
-        self._chunks: dict[tuple[int, int], Counts] = {}  #: of committed chunks, by shard and offset
+        self._passes = Passes(files, run_id)
+        self._images = Planning(files, run_id, 0)
+        self.current = self._passes.newest()
+        self._pass = LivePass(files, self.run_id, self.current.number)
 
     def summary(self) -> Json:
         """Return the same object that `summary.json` will hold."""
-        counts, planned = self._counts(), self.planned()
+        counts, planned = self._counts(), self._images.planned()
         # Only a run without work left can be finished: no need to ask the store at every look.
         if counts is None or (counts.settled >= planned and not self.planning):
-            final = read_summary(self._files, self.run_id) if self._manifest.finished() else None
+            final = self._final()
             if final is not None:
                 return final
         return summary(
             self.spec,
+            self.current,
             location=self._files.location,
-            pass_no=PASS,
             planned=planned,
-            counts=counts or self._counts_of_files(),
+            counts=counts or self._whole(self._pass.counts()),
             control=self.control(),
         )
 
@@ -58,18 +56,36 @@ class LiveRun:
         """Return what the refilling process noted lately, else what the files say."""
         return self._from_board(lambda board: board.control(self.run_id)) or self._runs.control(self.run_id)
 
-    def planned(self) -> int:
-        if self._planned is None and (whole := self._plan.summary()) is not None:
-            self._planned = whole.images
-        return self._plan.planned() if self._planned is None else self._planned
-
     @property
     def planning(self) -> bool:
         """Whether more images may come."""
-        return self._planned is None
+        return not self._pass.planning.over
+
+    def _final(self) -> Json | None:
+        """Return the summary of a finished run; a pass may have been added since the last look."""
+        if not self._pass.finished():
+            return None
+        newest = self._passes.newest()
+        if newest.number > self.current.number:
+            self.current = newest
+            self._pass = LivePass(self._files, self.run_id, newest.number)
+            return self.summary()
+        final = read_summary(self._files, self.run_id)
+        return final if final and final["pass"] == self.current.number else None
 
     def _counts(self) -> Counts | None:
-        return self._from_board(lambda board: board.counts(self.run_id, PASS))
+        """Return what Redis knows; None when it does not."""
+        counts = self._from_board(lambda board: board.counts(self.run_id, self.current.number))
+        return self._whole(counts) if counts is not None else None
+
+    def _whole(self, counts: Counts) -> Counts:
+        """Counts of the run, with those of the pass; what was spent before stays spent while it goes on."""
+        if self.current.number == 0:
+            return counts
+        whole = Counts.total([self._pass.kept(), counts])
+        whole.calls = max(whole.calls, self._pass.before.calls)
+        whole.maybe_charged = max(whole.maybe_charged, self._pass.before.maybe_charged)
+        return whole
 
     def _from_board(self, read: Callable[[Board], T | None]) -> T | None:
         """Return None when Redis does not know, or is not there."""
@@ -80,7 +96,46 @@ class LiveRun:
         except RedisUnavailableError:
             return None
 
-    def _counts_of_files(self) -> Counts:
+
+class Planning:
+    """How far the plan of a pass is."""
+
+    def __init__(self, files: Files, run_id: str, pass_no: int) -> None:
+        self.plan = Plan(files, run_id, pass_no)
+        self._whole: int | None = None  #: once planning is finished
+
+    def planned(self) -> int:
+        """Return the number of images so far."""
+        if self._whole is None and (summary := self.plan.summary()) is not None:
+            self._whole = summary.images
+        return self.plan.planned() if self._whole is None else self._whole
+
+    @property
+    def over(self) -> bool:
+        if self._whole is None:
+            self.planned()
+        return self._whole is not None
+
+
+class LivePass:
+    """One pass, from its files."""
+
+    def __init__(self, files: Files, run_id: str, number: int) -> None:
+        self.planning = Planning(files, run_id, number)
+        self._manifest = Manifest(files, run_id, number)
+        self._parts = Parts(files, run_id, number)
+        self._shards: dict[int, Counts] = {}  #: of compacted shards
+        self._chunks: dict[tuple[int, int], Counts] = {}  #: of committed chunks, by shard and offset
+        self.before = Manifest(files, run_id, number - 1).counts() if number else Counts()
+
+    def finished(self) -> bool:
+        return self._manifest.finished()
+
+    def kept(self) -> Counts:
+        """Return the counts of the run's images that the pass does not revise, as far as it is planned."""
+        return self.before.less(self.planning.plan.replaced())
+
+    def counts(self) -> Counts:
         for shard in self._manifest.compacted():
             if shard not in self._shards:
                 self._shards[shard] = self._manifest.entry(shard).counts

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tagmill.producer.sources.base import Cursor, Listed
-from tagmill.worker.models import ImageRef
-from tagmill.worker.store.plan import Plan, PlanSummary, ShardHeader
+from tagmill.worker.counts import Counts
+from tagmill.worker.models import Json
+from tagmill.worker.store.plan import Plan, Planned, PlanSummary, ShardHeader
 
 CHUNK_SECONDS = 60.0  #: what a chunk should take at the planned rate
 PARALLEL_CHUNKS = 4  #: chunks that share the rate, as a guess before any worker is known
@@ -41,11 +42,24 @@ class _Position:
     cursor: Cursor = field(default_factory=dict)
     listed: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    replaced: Counts | None = None  #: of a later pass
 
     @classmethod
     def after(cls, header: ShardHeader) -> _Position:
-        planned = header.first + header.count
-        return cls(header.shard + 1, planned, header.cursor, header.listed, Counter(header.skipped))
+        return cls(
+            header.shard + 1,
+            header.first + header.count,
+            header.cursor,
+            header.listed,
+            Counter(header.skipped),
+            Counts.from_json(header.replaced) if header.replaced else None,
+        )
+
+    def replace(self, rows: Iterable[Json]) -> None:
+        """Count rows that the pass replaces."""
+        counts = Counts.of_rows(rows)
+        if counts.settled:
+            self.replaced = Counts.total([self.replaced or Counts(), counts])
 
 
 class Planner:
@@ -65,7 +79,7 @@ class Planner:
 
     def _plan_from(self, position: _Position, stopped: Callable[[], bool]) -> PlanSummary | None:
         """Return None when stopped, or when another producer was faster and its shard counts."""
-        refs: list[ImageRef] = []
+        images: list[Planned] = []
         for item in self._listing(position.cursor, position.planned):
             if stopped():
                 return None
@@ -74,12 +88,12 @@ class Planner:
             if item.ref is None:
                 position.skipped[item.skipped or "unknown"] += 1
                 continue
-            refs.append(item.ref)
-            if len(refs) == self._shard_size:
-                if not self._write(position, refs):
+            images.append(Planned(item.ref, item.row))
+            if len(images) == self._shard_size:
+                if not self._write(position, images):
                     return None
-                refs.clear()
-        if refs and not self._write(position, refs):
+                images.clear()
+        if images and not self._write(position, images):
             return None
         if self._plan.shards(after=position.shard - 1):
             return None  # another producer saw more
@@ -88,18 +102,20 @@ class Planner:
         self._plan.finish(summary)
         return summary
 
-    def _write(self, position: _Position, refs: list[ImageRef]) -> bool:
+    def _write(self, position: _Position, images: list[Planned]) -> bool:
+        position.replace(image.row for image in images if image.row is not None)
         header = ShardHeader(
             shard=position.shard,
-            count=len(refs),
+            count=len(images),
             first=position.planned,
-            chunk_size=self._sizing.for_shard(len(refs)),
+            chunk_size=self._sizing.for_shard(len(images)),
             cursor=position.cursor,
             listed=position.listed,
             skipped=dict(sorted(position.skipped.items())),
+            replaced=position.replaced.to_json() if position.replaced else None,
         )
-        if not self._plan.write(header, refs):
+        if not self._plan.write(header, images):
             return False
         position.shard += 1
-        position.planned += len(refs)
+        position.planned += len(images)
         return True

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Self
 import orjson
 
 from tagmill.producer.planner import ChunkSizing, Planner
+from tagmill.producer.revision import Revision
 from tagmill.producer.selection import limited, sample_threshold, sampled
 from tagmill.producer.sources.base import Cursor, Listed, Source
 from tagmill.producer.sources.opening import open_source
 from tagmill.producer.sources.spec import SourceSpec
 from tagmill.worker.errors import NotFoundError
+from tagmill.worker.store.passes import PassKind, PassSpec
 from tagmill.worker.store.plan import Plan
 from tagmill.worker.store.runs import Runs, RunSpec
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 SAMPLE_FILE = "sample.json"
 NO_LIMIT = sys.maxsize
+REVISIONS_PER_SECOND = 100.0  #: images that a pass without calls is expected to write back
 
 
 def reopen_source(runs: Runs, spec: RunSpec, s3_client: Callable[[], S3Client]) -> Source:
@@ -44,6 +47,20 @@ def refuse_empty(source: Source) -> None:
         skipped[reason] = skipped.get(reason, 0) + 1
     seen = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()))
     raise NotFoundError(f"no images in {source.describe()}" + (f" (passed over: {seen})" if seen else ""))
+
+
+def pass_planner(runs: Runs, spec: RunSpec, current: PassSpec, s3_client: Callable[[], S3Client]) -> Planner:
+    """Plan the library in the first pass, rows of the run in later ones."""
+    if current.number == 0:
+        return make_planner(runs, spec, reopen_source(runs, spec, s3_client))
+    revision = Revision(runs.files, spec.run_id, current)
+    rate = spec.planned_rate if current.kind is PassKind.RETRY else REVISIONS_PER_SECOND
+    return Planner(
+        Plan(runs.files, spec.run_id, current.number),
+        lambda after, _planned: revision.list(after),
+        shard_size=spec.shard_size,
+        sizing=ChunkSizing(rate, spec.chunk_size),
+    )
 
 
 def make_planner(runs: Runs, spec: RunSpec, source: Source) -> Planner:

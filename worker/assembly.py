@@ -16,6 +16,7 @@ from tagmill.worker.engines.filestack import FilestackEngine, FilestackOptions
 from tagmill.worker.engines.filestack_urls import UrlForm
 from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import ConfigError
+from tagmill.worker.history import History
 from tagmill.worker.models import Chunk
 from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rate import Rate
@@ -30,10 +31,12 @@ from tagmill.worker.state.denials import Denials
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.limiter import Limiter
 from tagmill.worker.store.opening import open_files
+from tagmill.worker.store.passes import Passes, PassKind, PassSpec
 from tagmill.worker.store.plan import Plan
 from tagmill.worker.store.runs import Runs, RunSpec
 from tagmill.worker.tagger import Tagger
 from tagmill.worker.transfer import Transfers
+from tagmill.worker.undoing import Undoing
 from tagmill.worker.writeback import WriteBack
 
 if TYPE_CHECKING:
@@ -65,7 +68,8 @@ class Assembly:
         place = (chunk.run_id, chunk.pass_no)
         if place not in self._runners:
             spec = await asyncio.to_thread(self._runs.read, chunk.run_id)
-            self._runners[place] = self._runner(spec, chunk.pass_no)
+            current = await asyncio.to_thread(Passes(self._files, chunk.run_id).read, chunk.pass_no)
+            self._runners[place] = self._runner(spec, current)
         return await self._runners[place].run(chunk)
 
     async def aclose(self) -> None:
@@ -75,7 +79,7 @@ class Assembly:
             await sink.aclose()
         await self._redis.aclose()
 
-    def _runner(self, spec: RunSpec, pass_no: int) -> ChunkRunner:
+    def _runner(self, spec: RunSpec, current: PassSpec) -> ChunkRunner:
         limits = ChunkLimits(
             self._settings.chunk_seconds, self._settings.lease_seconds, self._settings.outage_seconds
         )
@@ -83,27 +87,30 @@ class Assembly:
             self._files,
             self._redis,
             self._keys,
-            self._equipment(spec),
+            self._equipment(spec, current),
             limits,
-            plan=Plan(self._files, spec.run_id, pass_no),
+            plan=Plan(self._files, spec.run_id, current.number),
             shutting_down=self._shutting_down,
         )
 
-    def _equipment(self, spec: RunSpec) -> Equipment:
+    def _equipment(self, spec: RunSpec, current: PassSpec) -> Equipment:
         account = account_id(self._settings)
         limiter = Limiter(self._redis, self._keys, self._windows(spec, account), account)
-        engine = self._engine(spec, limiter)
+        engine = self._engine(spec, current.kind, limiter)
         transfers = Transfers(
             s3=self._s3,
             storage_alias=self._settings.filestack_storage_alias,
             upload=spec.transfer == "upload",
             epoch=datetime.fromisoformat(spec.created_at).timestamp(),
         )
+        write_back = WriteBack([self._sink(name) for name in spec.write_back])
         return Equipment(
             run_id=spec.run_id,
-            policy=TagPolicy.from_json(spec.policy),
+            kind=current.kind,
+            policy=TagPolicy.from_json(current.policy),
             tagger=Tagger(engine, transfers, keep_uploads=spec.keep_uploads),
-            write_back=WriteBack([self._sink(name) for name in spec.write_back]),
+            write_back=write_back,
+            undoing=Undoing(write_back, History(self._files)),
             limiter=limiter,
             breaker=Breaker(self._redis, self._keys, account),
             denials=Denials(self._redis, self._keys, spec.run_id),
@@ -118,16 +125,16 @@ class Assembly:
             windows.append((f"run:{spec.run_id}", Rate.parse(spec.rate)))
         return windows
 
-    def _engine(self, spec: RunSpec, limiter: Limiter) -> Engine:
+    def _engine(self, spec: RunSpec, kind: PassKind, limiter: Limiter) -> Engine:
         settings = self._settings
         key, secret = settings.filestack_api_key, settings.filestack_app_secret
-        if key is None or secret is None:
+        if kind.calls and (key is None or secret is None):
             raise ConfigError(
                 "this worker has no credentials: set TAGMILL_FILESTACK_API_KEY and …_APP_SECRET"
             )
         options = FilestackOptions(
-            api_key=key.get_secret_value(),
-            app_secret=secret.get_secret_value(),
+            api_key=key.get_secret_value() if key else "",
+            app_secret=secret.get_secret_value() if secret else "",
             name=spec.engine,
             cdn_url=settings.filestack_cdn_url,
             api_url=settings.filestack_api_url,

@@ -26,7 +26,7 @@ from tagmill.worker.errors import (
 from tagmill.worker.models import Chunk, Json, Outcome
 from tagmill.worker.paid import Calls
 from tagmill.worker.pipeline import Pipeline
-from tagmill.worker.rows import RowContext, build_row
+from tagmill.worker.rows import RowContext, build_row, later_row
 from tagmill.worker.state.board import CONTROL_SECONDS
 from tagmill.worker.state.journal import Journal
 from tagmill.worker.state.keys import Keys
@@ -34,7 +34,7 @@ from tagmill.worker.state.leases import Lease, Leases
 from tagmill.worker.state.pulse import Pulse
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.parts import Parts
-from tagmill.worker.store.plan import Plan
+from tagmill.worker.store.plan import Plan, Planned
 from tagmill.worker.store.runs import Control, Runs, Verb
 
 PULSE_SECONDS = 1.0
@@ -74,7 +74,13 @@ class ChunkRunner:
         self._leases = Leases(redis, keys, limits.lease_seconds)
         engine = equipment.tagger.engine
         self.context = RowContext(
-            plan.run_id, plan.pass_no, equipment.policy, engine.name, engine.version, engine.config_hash
+            plan.run_id,
+            plan.pass_no,
+            equipment.policy,
+            engine.name,
+            engine.version,
+            engine.config_hash,
+            equipment.kind,
         )
 
     async def run(self, chunk: Chunk) -> str:
@@ -112,6 +118,7 @@ class Work:
         self._deadline = runner.clock() + runner.limits.chunk_seconds
         self._journal = Journal(runner.redis, runner.keys, chunk)
         self._pulse = Pulse(runner.redis, runner.keys, chunk)
+        self._images: list[Planned] = []
         self._rows: dict[int, Json] = {}
         self._counts = Counts()
         self._lost = self._over = False
@@ -126,11 +133,11 @@ class Work:
         )
 
     async def run(self) -> str:
-        refs = await asyncio.to_thread(self._runner.plan.refs, self._chunk)
+        self._images = await asyncio.to_thread(self._runner.plan.images, self._chunk)
         async with self._watched():
-            result = await self._pipeline.run(refs)
+            result = await self._pipeline.run(self._images)
         self._counts.throttled = result.throttled
-        ended = await self._end(len(refs))
+        ended = await self._end(len(self._images))
         log.info(
             "chunk_ended",
             chunk=self._chunk.id,
@@ -172,7 +179,7 @@ class Work:
     def _previous_values(self) -> list[Json]:
         """What stood at our keys before this run, by image and sink."""
         return [
-            {"id": self._rows[index]["id"], "index": self._rows[index]["index"], "previous": previous}
+            {name: self._rows[index][name] for name in ("id", "shard", "index")} | {"previous": previous}
             for index, previous in sorted(self._pipeline.result.previous.items())
         ]
 
@@ -194,11 +201,15 @@ class Work:
         await self._pulse.cache_control(orjson.dumps(dataclasses.asdict(control)), CONTROL_SECONDS)
 
     def _settled(self, index: int, outcome: Outcome) -> None:
-        place = self._chunk.offset + index
-        ref = self._pipeline.refs[index]
-        row = build_row(self._runner.context, self._chunk.shard, place, ref, outcome)
+        row = self._row(index, self._images[index], outcome)
         self._rows[index] = row
         self._counts.add_row(row)
+
+    def _row(self, index: int, planned: Planned, outcome: Outcome) -> Json:
+        context, place = self._runner.context, self._chunk.offset + index
+        if planned.row is not None:
+            return later_row(context, planned.row, planned.ref, outcome)
+        return build_row(context, self._chunk.shard, place, planned.ref, outcome)
 
     # --- every second -------------------------------------------------------------------------------------
 

@@ -10,45 +10,51 @@ from tagmill.worker.models import Json
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.manifest import Manifest, ShardEntry
 from tagmill.worker.store.parts import Parts
+from tagmill.worker.store.passes import PassSpec
 from tagmill.worker.store.plan import Plan, ShardHeader
 from tagmill.worker.store.runs import RunSpec
-from tagmill.worker.summary import summary
+from tagmill.worker.store.view import View
+from tagmill.worker.summary import counts_before, summary, write_summary
 
 
 class Compaction:
     """One pass of one run."""
 
-    def __init__(self, files: Files, spec: RunSpec, pass_no: int) -> None:
-        self._files, self._spec, self._pass_no = files, spec, pass_no
-        self._parts = Parts(files, spec.run_id, pass_no)
-        self._plan = Plan(files, spec.run_id, pass_no)
-        self._manifest = Manifest(files, spec.run_id, pass_no)
+    def __init__(self, files: Files, spec: RunSpec, current: PassSpec) -> None:
+        self._files, self._spec, self._current = files, spec, current
+        self._parts = Parts(files, spec.run_id, current.number)
+        self._plan = Plan(files, spec.run_id, current.number)
+        self._manifest = Manifest(files, spec.run_id, current.number)
 
     def compact(self, header: ShardHeader, throttled: int) -> ShardEntry:
         """Every chunk of the shard must be committed."""
-        chunks = header.chunks(self._spec.run_id, self._pass_no)
+        chunks = header.chunks(self._spec.run_id, self._current.number)
         lines = [line for chunk in chunks for line in self._parts.lines(chunk)]
         return self._manifest.add_shard(header.shard, lines, throttled)
 
     def finish(self, entries: Sequence[ShardEntry]) -> Json:
         """Every shard must be compacted. Write index, mark and views; return the summary."""
         in_order = sorted(entries, key=lambda entry: entry.shard)
-        self._manifest.finish(in_order, finished_at=datetime.now(UTC).isoformat())
-        return self.write_views(in_order)
+        self._manifest.finish(in_order, self._counts(in_order), finished_at=datetime.now(UTC).isoformat())
+        return self.write_views()
 
-    def write_views(self, entries: list[ShardEntry]) -> Json:
-        self._manifest.write_views(entries)
-        counts = Counts.total(entry.counts for entry in entries)
-        extra_calls, extra_maybe = self._parts.extra()
-        counts.calls += extra_calls
-        counts.maybe_charged += extra_maybe
+    def write_views(self) -> Json:
+        """Of a finished pass."""
+        planned = Plan(self._files, self._spec.run_id, 0).planned()
+        View(self._files, self._spec.run_id, self._current.number + 1).write(planned)
         final = summary(
             self._spec,
+            self._current,
             location=self._files.location,
-            pass_no=self._pass_no,
-            planned=self._plan.planned(),
-            counts=counts,
+            planned=planned,
+            counts=self._manifest.counts(),
             finished_at=self._manifest.finished_at(),
         )
-        self._manifest.write_summary(final)
+        write_summary(self._files, self._spec.run_id, final)
         return final
+
+    def _counts(self, entries: Sequence[ShardEntry]) -> Counts:
+        extra_calls, extra_maybe = self._parts.extra()
+        extra = Counts(calls=extra_calls, maybe_charged=extra_maybe)
+        kept = counts_before(self._files, self._spec.run_id, self._plan)
+        return Counts.total([kept, extra, *(entry.counts for entry in entries)])

@@ -47,6 +47,15 @@ class Counts:
         for status, count in other.writes.items():
             self.writes[status] += count
 
+    def less(self, other: Counts) -> Counts:
+        """What is left when those rows are taken out."""
+        rest = Counts.total([self])
+        for item in fields(self):
+            if item.name != "writes":
+                setattr(rest, item.name, getattr(self, item.name) - getattr(other, item.name))
+        rest.writes = {status: count - other.writes[status] for status, count in self.writes.items()}
+        return rest
+
     def to_json(self) -> Json:
         return asdict(self)
 

@@ -9,16 +9,20 @@ from tagmill.worker.retry import RetryBudget
 from tagmill.worker.state.breaker import Breaker
 from tagmill.worker.state.denials import Denials
 from tagmill.worker.state.limiter import Limiter
+from tagmill.worker.store.passes import PassKind
 from tagmill.worker.tagger import Tagger
+from tagmill.worker.undoing import Undoing
 from tagmill.worker.writeback import WriteBack
 
 
 @dataclass(frozen=True, slots=True)
 class Equipment:
     run_id: str
+    kind: PassKind
     policy: TagPolicy
     tagger: Tagger
     write_back: WriteBack
+    undoing: Undoing
     limiter: Limiter
     breaker: Breaker
     denials: Denials

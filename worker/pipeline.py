@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
@@ -28,11 +27,13 @@ from tagmill.worker.errors import (
     RunError,
     ThrottledError,
 )
-from tagmill.worker.models import Answer, Failure, ImageRef, Outcome, Status, Write, WriteStatus
+from tagmill.worker.models import Answer, Failure, ImageRef, Outcome, Status
 from tagmill.worker.paid import PaidCalls
-from tagmill.worker.sinks.base import Tagging
+from tagmill.worker.placing import Placing, Previous
+from tagmill.worker.rows import outcome_of
 from tagmill.worker.state.journal import Journal
 from tagmill.worker.state.limiter import PermitFarAway
+from tagmill.worker.store.plan import Planned
 from tagmill.worker.tagger import KeepUpload
 from tagmill.worker.transfer import NOT_AN_IMAGE
 from tagmill.worker.waiting import NotNowError, Waiting
@@ -53,10 +54,14 @@ class Item:
     """One image of the chunk."""
 
     index: int  #: in the chunk
-    ref: ImageRef
+    planned: Planned
     attempts: int = 0  #: failures of the moment that count against the image
     failed_before: bool = False  #: the next call is a retry
     known: bool = False  #: an earlier worker began it
+
+    @property
+    def ref(self) -> ImageRef:
+        return self.planned.ref
 
 
 @dataclass(slots=True)
@@ -65,7 +70,7 @@ class Result:
 
     outcomes: dict[int, Outcome] = field(default_factory=dict)  #: by index in the chunk
     park_seconds: float = 0.0  #: not to be published before, when not all have an outcome
-    previous: dict[int, dict[str, Any]] = field(default_factory=dict)  #: our keys' former values, by sink
+    previous: Previous = field(default_factory=dict)
     throttled: int = 0
     stopped_by: RunError | None = None
 
@@ -94,20 +99,19 @@ class Pipeline:
         self._answered = False
         self._quiet_until = float("-inf")  # by `clock`: what throttling asked for
         self.paid = PaidCalls()
-        self.refs: Sequence[ImageRef] = ()
         self.result = Result()
+        self._placing = Placing(equipment, journal, self._waiting.persist, self.result.previous)
 
     # --- the chunk ----------------------------------------------------------------------------------------
 
-    async def run(self, refs: Sequence[ImageRef]) -> Result:
+    async def run(self, images: Sequence[Planned]) -> Result:
         """Settle what the journal has not settled; suspects of a death go first, each alone."""
-        self.refs = refs
         entries = await self._persist(self._journal.load)
         suspects = set(await self._persist(self._journal.bury))
         self.paid.inherit(self._journal.calls())
         if entries and self._kit.write_back:
-            self.result.previous = await self._persist(self._journal.undo_values)
-        todo = [self._item(index, ref) for index, ref in enumerate(refs)]
+            await self._persist(self._placing.load)
+        todo = [self._item(index, planned) for index, planned in enumerate(images)]
         try:
             await self._work([item for item in todo if item.index in suspects], lanes=1)
             await self._work([item for item in todo if item.index not in suspects], lanes=self._kit.lanes)
@@ -123,9 +127,9 @@ class Pipeline:
         self._agenda.close()
         self._waiting.stop()
 
-    def _item(self, index: int, ref: ImageRef) -> Item:
+    def _item(self, index: int, planned: Planned) -> Item:
         attempts = self._journal[index].attempts
-        return Item(index, ref, attempts=attempts, failed_before=attempts > 0, known=attempts > 0)
+        return Item(index, planned, attempts=attempts, failed_before=attempts > 0, known=attempts > 0)
 
     async def _abandon(self) -> None:
         """Calls were cut short, but nobody died of them: leave no intent that says so."""
@@ -190,6 +194,8 @@ class Pipeline:
         if entry.deadly:
             message = "alone in flight at two deaths of a worker"
             return Outcome(Status.QUARANTINED, error=Failure("Quarantine", "quarantined", message))
+        if (row := item.planned.row) is not None and self._kit.kind.reuses(row):
+            return outcome_of(row)
         if await self._tagged_before(item.ref):
             return Outcome(Status.SKIPPED, error=ALREADY_TAGGED)
         return await self._call(item, entry.upload)
@@ -261,8 +267,8 @@ class Pipeline:
 
     async def _finish(self, item: Item, outcome: Outcome) -> None:
         """Write tags back, journal, discard an upload, hand over the outcome with all that it has cost."""
-        if outcome.answer is not None and self._kit.write_back and not outcome.writes:
-            outcome = replace(outcome, writes=await self._write_back(item, outcome))
+        if self._placing.due(outcome):
+            outcome = await self._placing.place(item.index, item.planned, outcome)
         if outcome.to_json() != self._journal[item.index].result:
             await self._persist(lambda: self._journal.settle(item.index, outcome.to_json()))
         upload = self._journal[item.index].upload
@@ -276,27 +282,6 @@ class Pipeline:
 
     def _keep_upload(self, index: int) -> KeepUpload:
         return lambda handle: self._persist(lambda: self._journal.note_upload(index, handle))
-
-    async def _write_back(self, item: Item, outcome: Outcome) -> dict[str, Write]:
-        async def keep(sink: str, previous: Mapping[str, Any]) -> None:
-            self.result.previous.setdefault(item.index, {}).setdefault(sink, previous)
-            await self._persist(lambda: self._journal.keep_undo(item.index, sink, previous))
-
-        ours = frozenset(self.result.previous.get(item.index, ()))
-        writes = await self._kit.write_back.write(item.ref, self._tagging(outcome), keep)
-        return {name: _ours(write) if name in ours else write for name, write in writes.items()}
-
-    def _tagging(self, outcome: Outcome) -> Tagging:
-        assert outcome.answer is not None and outcome.tagged_at is not None  # noqa: S101, PT018 - only answers are written
-        engine = self._kit.tagger.engine
-        return Tagging(
-            self._kit.run_id,
-            engine.name,
-            engine.config_hash,
-            self._kit.policy.hash,
-            self._kit.policy.apply(outcome.answer.tags),
-            outcome.tagged_at,
-        )
 
     # --- failures -----------------------------------------------------------------------------------------
 
@@ -389,11 +374,6 @@ class Pipeline:
         """The account's or the run's failure ends the chunk."""
         self.result.stopped_by = self.result.stopped_by or error
         self.stop()
-
-
-def _ours(write: Write) -> Write:
-    """Call a write by its name that this run made before its worker died."""
-    return replace(write, status=WriteStatus.WRITTEN) if write.status is WriteStatus.UNCHANGED else write
 
 
 def _failure(error: ItemError) -> Outcome:

@@ -16,6 +16,7 @@ from tagmill.worker.models import Chunk
 from tagmill.worker.state.board import Board, Place
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.parts import Parts
+from tagmill.worker.store.passes import Passes, PassSpec
 from tagmill.worker.store.plan import ShardHeader
 from tagmill.worker.store.runs import Control, Runs, RunSpec
 from tagmill.worker.summary import finished
@@ -25,7 +26,6 @@ GRACE_SECONDS = 5.0  #: from leaving the queue to taking the lease
 MIN_WINDOW, MAX_WINDOW = 16, 512
 WINDOW_PER_PROCESS = 3
 RECOUNTS_PER_TICK = 50
-PASS = 0  #: the one pass there is so far
 RENEWAL_SECONDS = 2.5
 RUNS_SECONDS = 5.0  #: between two looks for new runs
 
@@ -52,7 +52,7 @@ class Refill:
         self._look_at = self._publish_at = float("-inf")
         self._complaints: dict[str, str] = {}  #: run -> what was said of it last
         self._passes: dict[str, OpenPass] = {}
-        self._finished: set[str] = set()
+        self._closed: set[str] = set()  #: runs without an open pass, until a new one is announced
         self._leading = False
 
     def tick(self) -> bool:
@@ -62,8 +62,10 @@ class Refill:
             self._leading = False
             return False
         if forgotten or not self._leading:
-            self._passes.clear()  # another leader may have moved on since
+            self._passes.clear()  # another leader may have moved on since,
+            self._closed.clear()  # and have heard of new passes
         self._leading = True
+        self._closed -= self._board.take_reopened()
         if forgotten:  # Redis lost the leases, too: workers take theirs again within a pulse or two
             self._publish_at = self._clock() + RENEWAL_SECONDS
         queued = self._board.queued(self._grace_seconds)
@@ -81,14 +83,13 @@ class Refill:
         if self._only is None and self._clock() >= self._look_at:
             self._known = list(self._runs.ids())
             self._look_at = self._clock() + RUNS_SECONDS
-        return [run_id for run_id in self._known if run_id not in self._finished]
+        return [run_id for run_id in self._known if run_id not in self._closed]
 
     def _tick_run(self, run_id: str, unavailable: set[str]) -> None:
         try:
             open_pass = self._passes.get(run_id) or self._open(run_id)
             if open_pass is not None and open_pass.advance():
-                self._finished.add(run_id)
-                del self._passes[run_id]
+                del self._passes[run_id]  # the next look finds the next pass, or none
             elif open_pass is not None and self._may_publish(run_id):
                 self._publish_window(open_pass, unavailable)
             self._complaints.pop(run_id, None)
@@ -107,15 +108,16 @@ class Refill:
         self._complaints[run_id] = complaint
 
     def _open(self, run_id: str) -> OpenPass | None:
-        if finished(self._files, run_id, PASS):
-            self._board.forget(run_id, PASS)  # in case that its finisher could not
-            self._finished.add(run_id)
+        current = Passes(self._files, run_id).newest()
+        if finished(self._files, run_id, current.number):
+            self._board.forget(run_id, current.number)  # in case that its finisher could not
+            self._closed.add(run_id)
             return None
         spec = self._runs.read(run_id)
         if spec.embedded and self._only is None:
-            self._finished.add(run_id)  # its own servers work on it, or it waits for them
+            self._closed.add(run_id)  # its own servers work on it, or it waits for them
             return None
-        return self._passes.setdefault(run_id, OpenPass(self._files, self._board, spec, PASS))
+        return self._passes.setdefault(run_id, OpenPass(self._files, self._board, spec, current))
 
     def _may_publish(self, run_id: str) -> bool:
         return self._clock() >= self._publish_at and self._control(run_id).running
@@ -141,11 +143,11 @@ class Refill:
 class OpenPass:
     """A pass under way, as its refiller sees it."""
 
-    def __init__(self, files: Files, board: Board, spec: RunSpec, pass_no: int) -> None:
-        self._board, self._run_id, self._pass_no = board, spec.run_id, pass_no
-        self._compaction = Compaction(files, spec, pass_no)
-        self._parts = Parts(files, spec.run_id, pass_no)
-        self.frontier = Frontier(files, spec.run_id, pass_no)
+    def __init__(self, files: Files, board: Board, spec: RunSpec, current: PassSpec) -> None:
+        self._board, self._run_id, self._pass_no = board, spec.run_id, current.number
+        self._compaction = Compaction(files, spec, current)
+        self._parts = Parts(files, spec.run_id, current.number)
+        self.frontier = Frontier(files, spec.run_id, current.number)
 
     def advance(self) -> bool:
         """Take in what was committed, compact whole shards; return whether the pass is finished now."""
@@ -160,7 +162,7 @@ class OpenPass:
             return False
         self._compaction.finish(self.frontier.entries())
         self._board.forget(self._run_id, self._pass_no)
-        log.info("run_completed", run_id=self._run_id)
+        log.info("pass_completed", run_id=self._run_id, number=self._pass_no)
         return True
 
     def _done(self) -> dict[Place, Counts]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tagmill.worker.models import (
     SCHEMA,
+    Answer,
     BadLine,
+    Failure,
     Handle,
     ImageRef,
     Json,
@@ -16,10 +19,17 @@ from tagmill.worker.models import (
     Outcome,
     S3Object,
     Source,
+    Status,
+    WriteStatus,
 )
 from tagmill.worker.policy import FILTERED, TagPolicy
+from tagmill.worker.store.passes import PassKind
 
 ERROR_LENGTH = 500  #: characters of a message that a row keeps
+FRESH = "fresh"  #: flag: its content changed since its last tags
+UNDONE = "undone"  #: flag: its write-backs were taken back
+OWN_FLAGS = frozenset({FRESH, UNDONE, FILTERED})  #: all others are the engine's
+ANSWERED_BY = ("engine", "engine_version", "engine_config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,7 @@ class RowContext:
     engine: str
     engine_version: str
     engine_config: str
+    kind: PassKind = PassKind.TAG
 
 
 def build_row(context: RowContext, shard: int, index: int, ref: ImageRef, outcome: Outcome) -> Json:
@@ -47,7 +58,7 @@ def build_row(context: RowContext, shard: int, index: int, ref: ImageRef, outcom
         "source": _source(ref.source),
         "status": outcome.status.value,
         "duplicate_of": None,
-        "flags": list(answer.flags) if answer else [],
+        "flags": [*(answer.flags if answer else ()), *((FRESH,) if ref.fresh else ())],
         "tags": tags,
         "raw_tags": tags,
         "results": {},
@@ -77,6 +88,58 @@ def under_policy(row: Json, policy: TagPolicy) -> Json:
     emptied = bool(raw and raw["auto"] and not tags["auto"])
     flags = [flag for flag in row["flags"] if flag != FILTERED] + [FILTERED] * emptied
     return {**row, "flags": flags, "tags": tags, "policy": policy.hash}
+
+
+def later_row(context: RowContext, earlier: Json, ref: ImageRef, outcome: Outcome) -> Json:
+    """The row of a later pass: at the same place, with all that the image has cost so far."""
+    row = build_row(context, earlier["shard"], earlier["index"], ref, outcome)
+    for spent in ("attempts", "calls", "maybe_charged"):
+        row[spent] += earlier[spent]
+    if context.kind.reuses(earlier):
+        row |= {name: earlier[name] for name in ANSWERED_BY}
+    if context.kind is PassKind.UNDO:
+        return row | {"flags": [*row["flags"], UNDONE]}
+    return row | {"writes": _standing(earlier["writes"], row["writes"])}
+
+
+def _standing(earlier: Mapping[str, Json], now: Mapping[str, Json]) -> Json:
+    """A write that was needless because the run had made it before stays known as made."""
+    kept = {
+        sink: write
+        for sink, write in earlier.items()
+        if sink in now and now[sink]["status"] == WriteStatus.UNCHANGED
+    }
+    return {**now, **kept}
+
+
+def outcome_of(row: Json) -> Outcome:
+    """What an earlier pass paid for; nothing is counted twice, and its write-backs are another matter."""
+    error = row["error"] and Failure.from_json(row["error"])
+    tags = row["raw_tags"]
+    flags = tuple(flag for flag in row["flags"] if flag not in OWN_FLAGS)
+    answer = Answer(tags, flags, row["http_status"], row["latency_ms"], calls=0) if tags else None
+    return Outcome(
+        Status(row["status"]),
+        answer,
+        error,
+        http_status=row["http_status"],
+        latency_ms=row["latency_ms"],
+        transfer=row["transfer"],
+        tagged_at=row["tagged_at"],
+    )
+
+
+def ref_of(row: Json) -> ImageRef:
+    """The image of a row."""
+    source, id_ = row["source"], row["id"]
+    fresh = FRESH in row["flags"]
+    if "bucket" in source:
+        return ImageRef(S3Object(**source), fresh=fresh)
+    if "path" in source:
+        return ImageRef(LocalFile(id_, **source), fresh=fresh)
+    if "handle" in source:
+        return ImageRef(Handle(**source), fresh=fresh)
+    return ImageRef(BadLine(source["list"], source["line"], row["error"]["message"]))
 
 
 def _error(outcome: Outcome) -> Json | None:

@@ -10,17 +10,20 @@ from tagmill.worker.counts import Counts
 from tagmill.worker.models import SCHEMA, Json
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.layout import run_folder
-from tagmill.worker.store.manifest import SINGLE_FILE_ROWS
+from tagmill.worker.store.manifest import Manifest
+from tagmill.worker.store.passes import PassSpec
+from tagmill.worker.store.plan import Plan
 from tagmill.worker.store.runs import Control, RunSpec, Verb
+from tagmill.worker.store.view import SINGLE_FILE_ROWS
 
 _STATES = {Verb.PAUSE: "paused", Verb.CANCEL: "cancelled", Verb.RESUME: "running"}
 
 
 def summary(
     spec: RunSpec,
+    current: PassSpec,
     *,
     location: str,
-    pass_no: int,
     planned: int,
     counts: Counts,
     control: Control | None = None,
@@ -29,13 +32,13 @@ def summary(
     """`finished_at` None: the run is not finished, and `control` says what it is doing."""
     control = control or Control()
     run_dir = f"{location}/{run_folder(spec.run_id)}"
-    rows = "manifest.jsonl" if planned <= SINGLE_FILE_ROWS else f"passes/{pass_no:04d}/manifest.json"
+    rows = "manifest.jsonl" if planned <= SINGLE_FILE_ROWS else "passes/0000/manifest.json"
     return {
         "schema": SCHEMA,
         "run_id": spec.run_id,
         "state": "completed" if finished_at else _STATES[control.verb],
         "reason": None if finished_at or control.running else control.reason,
-        "pass": pass_no,
+        "pass": current.number,
         "planned": planned,
         "tagged": counts.tagged,
         "failed": counts.failed,
@@ -49,10 +52,22 @@ def summary(
         "throttled": counts.throttled,
         "cost": None,
         "writes": dict(counts.writes),
-        "duration_s": _seconds(spec.created_at, finished_at),
+        "duration_s": _seconds(current.created_at or spec.created_at, finished_at),
         "run_dir": run_dir,
         "manifest": f"{run_dir}/{rows}",
     }
+
+
+def counts_before(files: Files, run_id: str, plan: Plan) -> Counts:
+    """Counts of the run without the images that this plan, of a later pass, has so far: those are to do."""
+    if plan.pass_no == 0:
+        return Counts()
+    return Manifest(files, run_id, plan.pass_no - 1).counts().less(plan.replaced())
+
+
+def write_summary(files: Files, run_id: str, final: Json) -> None:
+    data = orjson.dumps(final, option=orjson.OPT_INDENT_2)
+    files.replace(f"{run_folder(run_id)}/summary.json", [data])
 
 
 def read_summary(files: Files, run_id: str) -> Json | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from tagmill.producer.cli.going import go
 from tagmill.producer.cli.options import (
     AsJson,
     LogFormat,
@@ -15,11 +16,8 @@ from tagmill.producer.cli.options import (
     StateDir,
     settings_from,
 )
-from tagmill.worker.errors import ConfigError, RunError
+from tagmill.worker.errors import ConfigError
 from tagmill.worker.rate import Rate
-
-if TYPE_CHECKING:
-    from tagmill.producer.launch import Launch
 
 
 def run(  # noqa: PLR0913 - an option each
@@ -119,7 +117,7 @@ def run(  # noqa: PLR0913 - an option each
     else:
         options = RunOptions(rate=_parse_rate(rate), run_id=run_id, shared_path=shared_path, force=force)
         launch = create_run(settings, parse_source(source, selection), options)
-    _report(launch, detach=detach, as_json=as_json)
+    go(launch, detach=detach, as_json=as_json)
 
 
 def _parse_rate(text: str | None) -> Rate | None:
@@ -127,17 +125,3 @@ def _parse_rate(text: str | None) -> Rate | None:
         return Rate.parse(text) if text is not None else None
     except ValueError as error:
         raise ConfigError(f"--rate: {error}") from None
-
-
-def _report(launch: Launch, *, detach: bool, as_json: bool) -> None:
-    from tagmill.producer.report import print_summary, summary_exit_code  # noqa: PLC0415 - see above
-
-    if not as_json:
-        typer.echo(launch.announcement(), err=True)
-    try:
-        summary = launch.go(detach=detach)
-    except RunError as error:
-        hint = f"go on with `tagmill run --resume {launch.spec.run_id}`"
-        raise RunError(f"{error}; {hint}", code=error.code) from None
-    print_summary(summary, as_json=as_json, message=launch.message(), passed_over=launch.passed_over())
-    raise typer.Exit(summary_exit_code(summary, detached=detach))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tagmill.worker.models import ImageRef
+from tagmill.worker.models import ImageRef, Json
 
 Cursor = dict[str, Any]  #: JSON; a source continues after it, `{}` is the beginning
 
@@ -18,6 +18,7 @@ class Listed:
     ref: ImageRef | None
     cursor: Cursor  #: continue after this very item
     skipped: str | None = None  #: such as `folder`, `empty`, `extension`, `excluded`, `size`, `older`
+    row: Json | None = None  #: for a later pass: the row that stands for the image so far
 
 
 class Source(Protocol):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tagmill.worker.models import Answer, Chunk, Failure, Handle, ImageRef, Json, Outcome, Status
@@ -10,10 +11,12 @@ from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rows import RowContext, build_row
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.parts import Parts
-from tagmill.worker.store.plan import Plan, PlanSummary, ShardHeader
+from tagmill.worker.store.passes import PassKind, PassSpec
+from tagmill.worker.store.plan import Plan, Planned, PlanSummary, ShardHeader
 from tagmill.worker.store.runs import Runs, RunSpec
 
 RUN = "a-run"
+FIRST_PASS = PassSpec(0, PassKind.TAG, {})
 CREATED = "2026-11-22T00:00:00+00:00"
 TAGS = Answer({"auto": {"sky": 97}, "user": None}, http_status=200, latency_ms=3)
 REFUSED = Failure("ImageRejectedError", "rejected", "no image")
@@ -21,6 +24,10 @@ REFUSED = Failure("ImageRejectedError", "rejected", "no image")
 
 def a_spec(run_id: str = RUN, **fields: Any) -> RunSpec:
     return RunSpec(run_id, CREATED, {}, "fake", (), **fields)
+
+
+def planned(refs: Iterable[ImageRef]) -> list[Planned]:
+    return [Planned(ref) for ref in refs]
 
 
 class SmallRun:
@@ -50,7 +57,7 @@ class SmallRun:
         header = ShardHeader(
             len(self.headers), count, first, chunk_size, {"line": first + count}, first + count
         )
-        self.plan.write(header, [ImageRef(Handle(f"h{first + index}")) for index in range(count)])
+        self.plan.write(header, planned(ImageRef(Handle(f"h{first + index}")) for index in range(count)))
         self.headers.append(header)
         return header
 
@@ -59,11 +66,10 @@ class SmallRun:
 
     def rows(self, chunk: Chunk, statuses: Sequence[Status] = (Status.TAGGED,)) -> list[Json]:
         """One a chunk's image, the statuses in turn."""
+        images = zip(self.plan.images(chunk), itertools.cycle(statuses), strict=False)
         return [
-            build_row(
-                self.context, chunk.shard, chunk.offset + index, ref, outcome(statuses[index % len(statuses)])
-            )
-            for index, ref in enumerate(self.plan.refs(chunk))
+            build_row(self.context, chunk.shard, chunk.offset + index, image.ref, outcome(status))
+            for index, (image, status) in enumerate(images)
         ]
 
     def commit(self, chunk: Chunk, statuses: Sequence[Status] = (Status.TAGGED,)) -> list[Json]:

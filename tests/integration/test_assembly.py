@@ -25,7 +25,7 @@ from tagmill.worker.rate import Rate
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.store.folder import Folder
 from tagmill.worker.store.parts import Parts
-from tagmill.worker.store.plan import Plan, ShardHeader
+from tagmill.worker.store.plan import Plan, Planned, ShardHeader
 from tagmill.worker.store.runs import Control, Runs, RunSpec, Verb
 
 RUN = "a-run"
@@ -74,7 +74,7 @@ def plan(settings: Settings, library: Path, **fields: Any) -> Folder:
         (library / f"{number}.ppm").write_bytes(PIXEL)
         stat = (library / f"{number}.ppm").stat()
         file = LocalFile.at(bytes(library), b"%d.ppm" % number, stat.st_size, stat.st_mtime_ns)
-        refs.append(ImageRef(file))
+        refs.append(Planned(ImageRef(file)))
     Plan(files, RUN, 0).write(ShardHeader(0, 3, 0, 3, {}, 3), refs)
     return files
 

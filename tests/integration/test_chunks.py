@@ -34,6 +34,7 @@ from tagmill.worker.errors import (
     RunError,
     RunStoreUnavailableError,
 )
+from tagmill.worker.history import History
 from tagmill.worker.models import Chunk, Json
 from tagmill.worker.pipeline import Pipeline
 from tagmill.worker.policy import TagPolicy
@@ -47,9 +48,11 @@ from tagmill.worker.state.leases import Lease, Leases
 from tagmill.worker.state.limiter import Limiter
 from tagmill.worker.store import jsonl
 from tagmill.worker.store.folder import Folder
+from tagmill.worker.store.passes import PassKind
 from tagmill.worker.store.runs import Control, Runs, Verb
 from tagmill.worker.tagger import Tagger
 from tagmill.worker.transfer import Transfers
+from tagmill.worker.undoing import Undoing
 from tagmill.worker.writeback import WriteBack
 
 WITHIN_SECONDS = 15.0
@@ -89,11 +92,14 @@ class Site:
 
     def runner(self) -> ChunkRunner:
         """Another worker."""
+        write_back = WriteBack([self.sink])
         equipment = Equipment(
             run_id=RUN,
             policy=TagPolicy(),
+            kind=PassKind.TAG,
             tagger=Tagger(self.engine, Transfers(), keep_uploads=False),
-            write_back=WriteBack([self.sink]),
+            write_back=write_back,
+            undoing=Undoing(write_back, History(self.files)),
             limiter=cast(Limiter, FakeLimiter()),
             breaker=Breaker(self.redis, self.keys, "account"),
             denials=Denials(self.redis, self.keys, RUN),

@@ -5,7 +5,7 @@ from contextlib import suppress
 import orjson
 import pytest
 from fakes.files import Died, MemoryFiles, MortalFiles
-from fakes.runs import RUN, SmallRun
+from fakes.runs import FIRST_PASS, RUN, SmallRun
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +31,7 @@ def tagged_run(files: Files) -> SmallRun:
 
 def compact_all(run: SmallRun) -> Json:
     """What whoever leads does, from the files alone."""
-    compaction = Compaction(run.files, run.spec, 0)
+    compaction = Compaction(run.files, run.spec, FIRST_PASS)
     return compaction.finish([compaction.compact(header, throttled=1) for header in run.headers])
 
 
@@ -93,7 +93,7 @@ def test_a_shard_with_a_missing_part_is_not_compacted(files: MemoryFiles) -> Non
     run = tagged_run(files)
     del files.contents[f"runs/{RUN}/passes/0000/parts/00000000-00010.jsonl.gz"]
     with pytest.raises(FileNotFoundError):
-        Compaction(files, run.spec, 0).compact(run.headers[0], throttled=0)
+        Compaction(files, run.spec, FIRST_PASS).compact(run.headers[0], throttled=0)
     assert not [name for name in files.contents if "/manifest/" in name]
 
 

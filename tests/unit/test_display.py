@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 import pytest
-from fakes.runs import a_spec
+from fakes.runs import FIRST_PASS, a_spec
 
 from tagmill.producer.display import BarDisplay, PlainDisplay, describe, open_display, settled
 from tagmill.producer.pace import Pace
@@ -30,8 +30,8 @@ def clock() -> Clock:
 def look(tagged: int, planned: int = 100, **counts: Any) -> Json:
     return summary(
         a_spec(),
+        FIRST_PASS,
         location="",
-        pass_no=0,
         planned=planned,
         counts=Counts(tagged=tagged, calls=tagged, **counts),
     )

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 from fakes.files import MemoryFiles
-from fakes.runs import RUN, SmallRun
+from fakes.runs import FIRST_PASS, RUN, SmallRun
 from structlog.testing import capture_logs
 
 from tagmill.producer.display import Display
@@ -68,7 +68,7 @@ class Following:
     def complete(self) -> None:
         self.run.commit(self.run.chunks[0])
         self.run.finish_plan()
-        compaction = Compaction(self.run.files, self.run.spec, 0)
+        compaction = Compaction(self.run.files, self.run.spec, FIRST_PASS)
         compaction.finish([compaction.compact(self.run.headers[0], 0)])
 
     def control(self, verb: Verb) -> None:

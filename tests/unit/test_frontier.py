@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from fakes.files import CountingFiles
-from fakes.runs import RUN, SmallRun
+from fakes.runs import FIRST_PASS, RUN, SmallRun
 
 from tagmill.worker.compaction import Compaction
 from tagmill.worker.frontier import Frontier
@@ -29,7 +29,7 @@ def frontier_of(run: SmallRun) -> Frontier:
 
 
 def compact(run: SmallRun, frontier: Frontier, header: ShardHeader) -> None:
-    Compaction(run.files, run.spec, 0).compact(header, throttled=0)
+    Compaction(run.files, run.spec, FIRST_PASS).compact(header, throttled=0)
     frontier.close(header.shard)
 
 

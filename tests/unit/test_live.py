@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fakes.files import MemoryFiles
-from fakes.runs import RUN, SmallRun, a_spec
+from fakes.runs import FIRST_PASS, RUN, SmallRun, a_spec
 
 from tagmill.producer.live import LiveRun, newest_run
 from tagmill.worker.compaction import Compaction
@@ -41,7 +41,7 @@ def run(files: ReadOnceFiles) -> SmallRun:
 
 def compact(run: SmallRun, *shards: int) -> None:
     for shard in shards:
-        Compaction(run.files, run.spec, 0).compact(run.headers[shard], throttled=0)
+        Compaction(run.files, run.spec, FIRST_PASS).compact(run.headers[shard], throttled=0)
 
 
 def test_an_unknown_run_is_not_found(files: ReadOnceFiles) -> None:
@@ -82,7 +82,7 @@ def test_shards_that_nobody_began_are_not_read(files: ReadOnceFiles, run: SmallR
     run.finish_plan()
     files.reads.clear()
     LiveRun(files, RUN, None).summary()
-    assert sorted(files.reads) == ["plan.json", "run.json"]
+    assert sorted(files.reads) == ["pass.json", "plan.json", "run.json"]
 
 
 def test_planning_shows_until_it_is_finished(run: SmallRun) -> None:
@@ -107,7 +107,7 @@ def test_a_finished_run_is_what_its_summary_file_says(run: SmallRun) -> None:
     for chunk in run.chunks:
         run.commit(chunk)
     live = LiveRun(run.files, RUN, None)
-    compaction = Compaction(run.files, run.spec, 0)
+    compaction = Compaction(run.files, run.spec, FIRST_PASS)
     entries = [compaction.compact(header, 0) for header in run.headers]
     assert live.summary()["state"] == "running"
     final = compaction.finish(entries)

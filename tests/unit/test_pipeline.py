@@ -15,7 +15,9 @@ from typing import Any, cast
 import pytest
 from fakes.crashes import POINTS, Crash, CrashingEngine, CrashingJournal, CrashingLimiter, CrashingSink
 from fakes.engine import FakeEngine
+from fakes.files import MemoryFiles
 from fakes.limiter import UNLIMITED, FakeLimiter
+from fakes.runs import planned
 from fakes.scripted import GatedEngine, ScriptedEngine
 from fakes.sink import FakeSink
 from hypothesis import HealthCheck, given, settings
@@ -41,6 +43,7 @@ from tagmill.worker.errors import (
     TaggingError,
     ThrottledError,
 )
+from tagmill.worker.history import History
 from tagmill.worker.models import (
     Answer,
     BadLine,
@@ -64,8 +67,10 @@ from tagmill.worker.state.denials import Denials
 from tagmill.worker.state.journal import Entry, Journal
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.limiter import Limiter
+from tagmill.worker.store.passes import PassKind
 from tagmill.worker.tagger import Tagger
 from tagmill.worker.transfer import Transfers
+from tagmill.worker.undoing import Undoing
 from tagmill.worker.writeback import WriteBack
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
@@ -115,11 +120,14 @@ class Rig:
         return Breaker(self.redis, self.keys, "account", probe_seconds=self.probe_seconds)
 
     def equipment(self) -> Equipment:
+        write_back = WriteBack([self.sink] if self.sink else [], sleep=self.sleep)
         return Equipment(
             run_id="run-1",
             policy=self.policy,
+            kind=PassKind.TAG,
             tagger=Tagger(self.engine, Transfers(), keep_uploads=self.keep_uploads),
-            write_back=WriteBack([self.sink] if self.sink else [], sleep=self.sleep),
+            write_back=write_back,
+            undoing=Undoing(write_back, History(MemoryFiles())),
             limiter=cast(Limiter, self.limiter),
             breaker=self.breaker,
             denials=Denials(self.redis, self.keys, "run-1"),
@@ -146,7 +154,7 @@ class Rig:
         return pipeline
 
     async def run(self, refs: Sequence[ImageRef], *, jitter: float = 0.0) -> Result:
-        return await asyncio.wait_for(self.pipeline(jitter=jitter).run(refs), WITHIN_SECONDS)
+        return await asyncio.wait_for(self.pipeline(jitter=jitter).run(planned(refs)), WITHIN_SECONDS)
 
     async def entries(self) -> dict[int, Entry]:
         """What the journal says, read as the next worker does."""
@@ -502,7 +510,7 @@ async def test_an_answer_in_hand_outlives_the_accounts_refusal_to_discard(rig: R
 async def test_a_stop_finishes_calls_in_flight_and_takes_no_new_image(rig: Rig) -> None:
     rig.engine = engine = GatedEngine()
     pipeline = rig.pipeline()
-    running = asyncio.create_task(pipeline.run(handles(20)))
+    running = asyncio.create_task(pipeline.run(planned(handles(20))))
     await engine.in_flight(4)
     pipeline.stop()
     engine.gate.set()
@@ -525,7 +533,7 @@ async def waiting_for_permits(rig: Rig) -> tuple[Pipeline, asyncio.Task[Result]]
 
     rig.limiter = FakeLimiter(sleep=sleep)
     pipeline = rig.pipeline()
-    running = asyncio.create_task(pipeline.run(handles(20)))
+    running = asyncio.create_task(pipeline.run(planned(handles(20))))
     for _ in range(rig.lanes):
         await asyncio.wait_for(arrived.acquire(), WITHIN_SECONDS)
     return pipeline, running
@@ -557,7 +565,7 @@ async def test_a_permit_that_is_far_away_parks_the_chunk(rig: Rig) -> None:
 
 async def test_a_cancelled_chunk_leaves_no_intent_that_looks_like_a_death(rig: Rig) -> None:
     rig.engine = engine = GatedEngine()
-    running = asyncio.create_task(rig.pipeline().run(handles(20)))
+    running = asyncio.create_task(rig.pipeline().run(planned(handles(20))))
     await engine.in_flight(4)
     running.cancel()
     with suppress(asyncio.CancelledError):
@@ -703,7 +711,7 @@ async def test_an_outage_of_redis_is_sat_out_and_nothing_is_counted_twice(rig: R
         value(2): [ImageNotFoundError("gone", calls=1)],
     }
     journal = ForgetfulJournal(rig.redis, rig.keys, rig.chunk)
-    result = await asyncio.wait_for(rig.pipeline(journal).run(handles(5)), WITHIN_SECONDS)
+    result = await asyncio.wait_for(rig.pipeline(journal).run(planned(handles(5))), WITHIN_SECONDS)
     assert totals(result) == (6, 1, 6)
     assert {0.1, 0.2, 0.4} <= set(slept)
 
@@ -712,7 +720,7 @@ async def test_a_redis_that_stays_away_ends_the_chunk_without_an_error(rig: Rig)
     rig.give_up_at = 0.0
     journal = ForgetfulJournal(rig.redis, rig.keys, rig.chunk)
     journal.outages = 10**6
-    result = await asyncio.wait_for(rig.pipeline(journal).run(handles(5)), WITHIN_SECONDS)
+    result = await asyncio.wait_for(rig.pipeline(journal).run(planned(handles(5))), WITHIN_SECONDS)
     assert isinstance(result.stopped_by, RedisUnavailableError)
     assert (result.outcomes, rig.engine.asked) == ({}, [])
 
@@ -722,7 +730,7 @@ async def test_paid_answers_outlive_a_restart_of_redis() -> None:
         redis = connect(server.url)
         rig = Rig(redis, engine=GatedEngine())
         engine = cast(GatedEngine, rig.engine)
-        running = asyncio.create_task(rig.pipeline().run(handles(8)))
+        running = asyncio.create_task(rig.pipeline().run(planned(handles(8))))
         await engine.in_flight(4)
         server.kill()
         engine.gate.set()
@@ -750,7 +758,7 @@ class Mortal:
         crash = self._arm(Crash(point, nth))
         journal = CrashingJournal(self.rig.redis, self.rig.keys, self.rig.chunk, crash)
         pipeline = self.rig.pipeline(journal)
-        running = asyncio.create_task(pipeline.run(self.refs))
+        running = asyncio.create_task(pipeline.run(planned(self.refs)))
         death = asyncio.create_task(crash.dead.wait())
         await asyncio.wait({running, death}, timeout=WITHIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         died = crash.dead.is_set()

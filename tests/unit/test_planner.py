@@ -64,7 +64,7 @@ def planner_for(files: MemoryFiles, library: Library) -> Planner:
 def planned_ids(files: MemoryFiles) -> list[str]:
     plan = Plan(files, RUN, 0)
     chunks = [chunk for shard in plan.shards() for chunk in plan.header(shard).chunks(RUN, 0)]
-    return [ref.id for chunk in chunks for ref in plan.refs(chunk)]
+    return [image.ref.id for chunk in chunks for image in plan.images(chunk)]
 
 
 def undisturbed(size: int) -> dict[str, bytes]:

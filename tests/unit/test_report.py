@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
-from fakes.runs import a_spec
+from fakes.runs import FIRST_PASS, a_spec
 
 from tagmill.producer.exit_codes import ExitCode, exit_code
 from tagmill.producer.report import describe_summary, print_summary, summary_exit_code
@@ -20,11 +20,10 @@ DONE = "2026-11-22T00:01:30+00:00"
 def said(counts: Counts | None = None, **changes: Any) -> Json:
     facts: dict[str, Any] = {
         "location": "runs-here",
-        "pass_no": 0,
         "planned": 12,
         "finished_at": DONE,
     } | changes
-    return summary(a_spec(), counts=counts or Counts(tagged=12, calls=12), **facts)
+    return summary(a_spec(), FIRST_PASS, counts=counts or Counts(tagged=12, calls=12), **facts)
 
 
 def paused(reason: str | None) -> Json:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 from fakes.files import MemoryFiles
-from fakes.runs import a_spec
+from fakes.runs import FIRST_PASS, a_spec
 
 from tagmill.worker import summary as module
 from tagmill.worker.counts import Counts
@@ -27,11 +27,10 @@ COUNTS = Counts(tagged=5, failed=2, skipped=1, quarantined=1, calls=9, maybe_cha
 def summarise(**changes: Any) -> Json:
     facts: dict[str, Any] = {
         "location": "s3://bucket/runs-here",
-        "pass_no": 0,
         "planned": 12,
         "counts": COUNTS,
     } | changes
-    return summary(a_spec(), **facts)
+    return summary(a_spec(), FIRST_PASS, **facts)
 
 
 def test_it_has_exactly_the_published_keys() -> None:
@@ -71,7 +70,7 @@ def test_a_finished_run_is_completed_whatever_control_says() -> None:
 
 def test_the_duration_of_a_run_under_way_ends_now() -> None:
     spec = replace(a_spec(), created_at=(datetime.now(UTC) - timedelta(hours=1)).isoformat())
-    said = summary(spec, location="", pass_no=0, planned=0, counts=Counts())
+    said = summary(spec, FIRST_PASS, location="", planned=0, counts=Counts())
     assert 3600 <= said["duration_s"] < 3660
 
 

@@ -32,6 +32,17 @@ class Board:
 
     # --- refill -------------------------------------------------------------------------------------------
 
+    def announce_pass(self, run_id: str) -> None:
+        """Say that a finished run has a new pass: who refills does not look for that in the files."""
+        with translated():
+            self._redis.sadd(self._keys.reopened(), run_id)
+
+    def take_reopened(self) -> set[str]:
+        """Return what was announced since the last call."""
+        with translated():
+            key = self._keys.reopened()
+            return {member.decode() for member in self._redis.spop(key, self._redis.scard(key))}
+
     def lead(self, token: str, seconds: float) -> bool:
         """Return whether this token leads for the next `seconds`."""
         key, milliseconds = self._keys.refill_leader(), int(seconds * 1000)

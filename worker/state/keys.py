@@ -29,6 +29,10 @@ class Keys:
         """Sorted set of chunks not to be published before their score."""
         return self._of("parked")
 
+    def reopened(self) -> str:
+        """Set of runs that got a new pass."""
+        return self._of("reopened")
+
     def refill_leader(self) -> str:
         """Token of the one process that refills."""
         return self._of("refill-leader")

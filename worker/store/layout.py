@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 RUNS = "runs"
+SUCCESS = "_SUCCESS"  #: in a pass's folder: its manifest is whole
 
 
 def run_folder(run_id: str) -> str:

@@ -1,9 +1,8 @@
-"""The manifest of one pass: compacted shards, the index written last, and the views people read."""
+"""The manifest of one pass: compacted shards, and the index that is written last."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,9 +12,8 @@ from tagmill.worker.counts import Counts
 from tagmill.worker.models import Json
 from tagmill.worker.store import jsonl
 from tagmill.worker.store.base import Files
-from tagmill.worker.store.layout import pass_folder, run_folder, shard_name
+from tagmill.worker.store.layout import SUCCESS, pass_folder, shard_name
 
-SINGLE_FILE_ROWS = 1_000_000  #: beyond, the index names the shards and there is no manifest.jsonl
 _ROWS, _COUNTS = ".jsonl.gz", ".json"
 
 
@@ -39,7 +37,6 @@ class ShardEntry:
 class Manifest:
     def __init__(self, files: Files, run_id: str, pass_no: int) -> None:
         self._files = files
-        self._run = run_folder(run_id)
         self._folder = pass_folder(run_id, pass_no)
 
     def add_shard(self, shard: int, lines: list[bytes], throttled: int) -> ShardEntry:
@@ -65,12 +62,13 @@ class Manifest:
         """Rows of a compacted shard, as JSON without line ends."""
         return jsonl.unpack_lines(self._files.read(self._name(shard, _ROWS)))
 
-    def finish(self, entries: list[ShardEntry], *, finished_at: str) -> None:
-        """Write the index and, last, the mark that makes it count."""
+    def finish(self, entries: list[ShardEntry], counts: Counts, *, finished_at: str) -> None:
+        """Write the index and, last, the mark that makes it count. `counts`: of the run, with this pass."""
         index = {
             "schema": 1,
             "finished_at": finished_at,
             "rows": sum(entry.rows for entry in entries),
+            "counts": counts.to_json(),
             "shards": [
                 {
                     "name": f"manifest/{shard_name(entry.shard)}{_ROWS}",
@@ -81,34 +79,22 @@ class Manifest:
             ],
         }
         self._files.create(f"{self._folder}/manifest.json", orjson.dumps(index, option=orjson.OPT_INDENT_2))
-        self._files.create(f"{self._folder}/_SUCCESS", b"")
+        self._files.create(f"{self._folder}/{SUCCESS}", b"")
 
     def finished(self) -> bool:
-        return self._files.exists(f"{self._folder}/_SUCCESS")
+        return self._files.exists(f"{self._folder}/{SUCCESS}")
 
     def finished_at(self) -> str:
         """Only of a finished pass."""
-        return str(orjson.loads(self._files.read(f"{self._folder}/manifest.json"))["finished_at"])
+        return str(self._index()["finished_at"])
 
-    def write_views(self, entries: list[ShardEntry]) -> None:
-        """Derive `manifest.jsonl` (up to a million rows) and `failures.jsonl` from the shards."""
-        if sum(entry.rows for entry in entries) <= SINGLE_FILE_ROWS:
-            self._files.replace(f"{self._run}/manifest.jsonl", self._all_lines(entries))
-        failing = [entry for entry in entries if entry.counts.failed or entry.counts.quarantined]
-        self._files.replace(f"{self._run}/failures.jsonl", self._failed_lines(failing))
+    def counts(self) -> Counts:
+        """Return those of the run after this pass; only of a finished pass."""
+        return Counts.from_json(self._index()["counts"])
 
-    def write_summary(self, summary: Json) -> None:
-        data = orjson.dumps(summary, option=orjson.OPT_INDENT_2)
-        self._files.replace(f"{self._run}/summary.json", [data])
-
-    def _all_lines(self, entries: list[ShardEntry]) -> Iterator[bytes]:
-        for entry in entries:
-            yield from (line + b"\n" for line in self.lines(entry.shard))
-
-    def _failed_lines(self, entries: list[ShardEntry]) -> Iterator[bytes]:
-        for line in self._all_lines(entries):
-            if orjson.loads(line)["status"] in {"failed", "quarantined"}:
-                yield line
+    def _index(self) -> Json:
+        index: Json = orjson.loads(self._files.read(f"{self._folder}/manifest.json"))
+        return index
 
     def _name(self, shard: int, suffix: str) -> str:
         return f"{self._folder}/manifest/{shard_name(shard)}{suffix}"

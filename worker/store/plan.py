@@ -9,12 +9,30 @@ from typing import Any
 
 import orjson
 
+from tagmill.worker.counts import Counts
 from tagmill.worker.models import Chunk, ImageRef, Json
+from tagmill.worker.rows import ref_of
 from tagmill.worker.store import jsonl
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.layout import pass_folder, shard_name
 
 _SUFFIX = ".jsonl.gz"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One image of a plan; in a later pass with the row that stands for it so far."""
+
+    ref: ImageRef
+    row: Json | None = None
+
+    def to_json(self) -> Json:
+        """A plan line."""
+        return self.ref.to_json() if self.row is None else self.row
+
+    @classmethod
+    def from_json(cls, line: Json) -> Planned:
+        return cls(ref_of(line), line) if "schema" in line else cls(ImageRef.from_json(line))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +46,7 @@ class ShardHeader:
     cursor: Json  #: where the source continues after what was listed so far
     listed: int  #: things the source came upon so far
     skipped: dict[str, int] = field(default_factory=dict)  #: so far, by reason
+    replaced: Json | None = None  #: counts of all rows planned so far that this pass replaces
 
     def chunks(self, run_id: str, pass_no: int) -> Iterator[Chunk]:
         for offset in range(0, self.count, self.chunk_size):
@@ -54,9 +73,9 @@ class Plan:
         self._lines = functools.lru_cache(maxsize=2)(self._read_lines)
         self._newest = -1  #: shard that was the last when somebody asked
 
-    def write(self, header: ShardHeader, refs: Sequence[ImageRef]) -> bool:
+    def write(self, header: ShardHeader, images: Sequence[Planned]) -> bool:
         """Return False when another producer wrote this shard first: then its content counts."""
-        data = jsonl.pack([asdict(header), *(ref.to_json() for ref in refs)])
+        data = jsonl.pack([asdict(header), *(image.to_json() for image in images)])
         return self._files.create(self._name(header.shard), data)
 
     def header(self, shard: int) -> ShardHeader:
@@ -67,9 +86,9 @@ class Plan:
         beyond = shard_name(after) + _SUFFIX if after >= 0 else ""
         return [int(name.removesuffix(_SUFFIX)) for name in self._files.names(f"{self._folder}/plan", beyond)]
 
-    def refs(self, chunk: Chunk) -> list[ImageRef]:
+    def images(self, chunk: Chunk) -> list[Planned]:
         lines = self._lines(chunk.shard)[1 + chunk.offset : 1 + chunk.offset + chunk.count]
-        return [ImageRef.from_json(orjson.loads(line)) for line in lines]
+        return [Planned.from_json(orjson.loads(line)) for line in lines]
 
     def finish(self, summary: PlanSummary) -> None:
         self._files.create(f"{self._folder}/plan.json", orjson.dumps(asdict(summary)))
@@ -86,6 +105,11 @@ class Plan:
         """Images planned so far; asked again, it looks at what is new only."""
         newest = self.newest()
         return newest.first + newest.count if newest else 0
+
+    def replaced(self) -> Counts:
+        """Counts of the rows planned so far that this pass replaces."""
+        newest = self.newest()
+        return Counts.from_json(newest.replaced) if newest and newest.replaced else Counts()
 
     def newest(self) -> ShardHeader | None:
         """Return the header of the last shard planned so far."""

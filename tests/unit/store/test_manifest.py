@@ -9,8 +9,7 @@ from fakes.files import MemoryFiles
 from fakes.runs import RUN, SmallRun
 
 from tagmill.worker.counts import Counts
-from tagmill.worker.models import Json, Status
-from tagmill.worker.store import manifest as module
+from tagmill.worker.models import Status
 from tagmill.worker.store.manifest import Manifest, ShardEntry
 
 PASS = f"runs/{RUN}/passes/0000"
@@ -68,7 +67,7 @@ def test_the_index_names_every_shard_and_the_mark_comes_last(files: MemoryFiles,
     manifest = Manifest(files, RUN, 0)
     entries = [manifest.add_shard(shard, lines[: 3 + shard], 0) for shard in range(2)]
     assert not manifest.finished()
-    manifest.finish(entries, finished_at="2026-11-22T01:00:00+00:00")
+    manifest.finish(entries, Counts(), finished_at="2026-11-22T01:00:00+00:00")
     assert manifest.finished()
     assert list(files.contents)[-2:] == [f"{PASS}/manifest.json", f"{PASS}/_SUCCESS"]
     index = orjson.loads(files.contents[f"{PASS}/manifest.json"])
@@ -82,39 +81,9 @@ def test_the_index_names_every_shard_and_the_mark_comes_last(files: MemoryFiles,
 def test_finishing_again_changes_nothing(files: MemoryFiles, lines: list[bytes]) -> None:
     manifest = Manifest(files, RUN, 0)
     entries = [manifest.add_shard(0, lines, 0)]
-    manifest.finish(entries, finished_at="2026-11-22T01:00:00+00:00")
-    manifest.finish(entries, finished_at="2026-11-22T02:00:00+00:00")
+    manifest.finish(entries, Counts(), finished_at="2026-11-22T01:00:00+00:00")
+    manifest.finish(entries, Counts(), finished_at="2026-11-22T02:00:00+00:00")
     assert manifest.finished_at() == "2026-11-22T01:00:00+00:00"
-
-
-def view(files: MemoryFiles, name: str) -> list[Json]:
-    return [orjson.loads(line) for line in files.contents[f"runs/{RUN}/{name}"].splitlines()]
-
-
-def test_views_hold_all_rows_in_order_and_those_that_failed(files: MemoryFiles, lines: list[bytes]) -> None:
-    manifest = Manifest(files, RUN, 0)
-    entries = [manifest.add_shard(0, lines[:4], 0), manifest.add_shard(1, lines[4:], 0)]
-    files.contents[f"runs/{RUN}/manifest.jsonl"] = b"an older view\n"
-    manifest.write_views(entries)
-    assert [row["index"] for row in view(files, "manifest.jsonl")] == [0, 1, 2, 3, 4, 5]
-    assert [row["status"] for row in view(files, "failures.jsonl")] == ["failed", "quarantined", "failed"]
-
-
-def test_a_run_without_failures_has_an_empty_view_of_them(files: MemoryFiles, lines: list[bytes]) -> None:
-    manifest = Manifest(files, RUN, 0)
-    manifest.write_views([manifest.add_shard(0, lines[:1], 0)])
-    assert view(files, "failures.jsonl") == []
-
-
-@pytest.mark.parametrize(("most", "single"), [(6, True), (5, False)])
-def test_beyond_a_million_rows_there_is_no_single_file(
-    files: MemoryFiles, lines: list[bytes], monkeypatch: pytest.MonkeyPatch, most: int, *, single: bool
-) -> None:
-    monkeypatch.setattr(module, "SINGLE_FILE_ROWS", most)
-    manifest = Manifest(files, RUN, 0)
-    manifest.write_views([manifest.add_shard(0, lines, 0)])
-    assert (f"runs/{RUN}/manifest.jsonl" in files.contents) is single
-    assert len(view(files, "failures.jsonl")) == 3
 
 
 def test_an_entry_of_before_a_new_write_status_can_be_read() -> None:

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fakes.files import MemoryFiles
-from fakes.runs import RUN, SmallRun
+from fakes.runs import RUN, SmallRun, planned
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,24 +27,24 @@ def plan() -> Plan:
 
 
 def test_references_of_every_kind_come_back(plan: Plan) -> None:
-    assert plan.write(HEADER, REFS)
+    assert plan.write(HEADER, planned(REFS))
     assert plan.header(0) == HEADER
-    assert plan.refs(Chunk(RUN, 0, 0, 0, 5)) == REFS
-    assert plan.refs(Chunk(RUN, 0, 0, 2, 2)) == REFS[2:4]
+    assert plan.images(Chunk(RUN, 0, 0, 0, 5)) == planned(REFS)
+    assert plan.images(Chunk(RUN, 0, 0, 2, 2)) == planned(REFS[2:4])
 
 
 def test_the_same_shard_is_the_same_bytes() -> None:
     first, second = MemoryFiles(), MemoryFiles()
     for files in (first, second):
-        Plan(files, RUN, 0).write(HEADER, REFS)
+        Plan(files, RUN, 0).write(HEADER, planned(REFS))
     assert first.contents == second.contents
     assert list(first.contents) == [f"runs/{RUN}/passes/0000/plan/00000000.jsonl.gz"]
 
 
 def test_the_first_of_two_producers_counts(plan: Plan) -> None:
-    assert plan.write(HEADER, REFS)
+    assert plan.write(HEADER, planned(REFS))
     other = ShardHeader(0, 1, 0, 2, {"line": 1}, 1)
-    assert not plan.write(other, REFS[:1])
+    assert not plan.write(other, planned(REFS[:1]))
     assert plan.header(0) == HEADER
 
 
@@ -93,7 +93,7 @@ def test_threads_may_share_a_plan() -> None:
     for _ in range(6):
         run.shard(50, 10)
     with ThreadPoolExecutor(8) as pool:
-        for chunk, refs in zip(run.chunks * 5, pool.map(run.plan.refs, run.chunks * 5), strict=True):
-            assert [ref.id for ref in refs] == [
+        for chunk, images in zip(run.chunks * 5, pool.map(run.plan.images, run.chunks * 5), strict=True):
+            assert [image.ref.id for image in images] == [
                 f"filestack:h{50 * chunk.shard + chunk.offset + index}" for index in range(10)
             ]
