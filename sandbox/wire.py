@@ -64,11 +64,12 @@ async def send_badly(rule: FaultRule, reply: Reply | None, scope: Scope, receive
 async def _drip(transport: asyncio.Transport, reply: Reply, seconds: float) -> None:
     transport.write(_head(reply))
     size = max(1, -(-len(reply.body) // _DRIPS))
-    for start in range(0, len(reply.body), size):
-        await asyncio.sleep(seconds / _DRIPS)
+    drips = [reply.body[start : start + size] for start in range(0, len(reply.body), size)]
+    for drip in drips:
+        await asyncio.sleep(seconds / len(drips))
         if transport.is_closing():
             return
-        transport.write(reply.body[start : start + size])
+        transport.write(drip)
 
 
 def _head(reply: Reply) -> bytes:
