@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -19,6 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from tagmill.config.amounts import duration
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.rate import Rate
 
@@ -87,6 +89,8 @@ def _parts(url: object) -> SplitResult | None:
 WriteBackSetting = Annotated[str, BeforeValidator(_write_back)]
 RateSetting = Annotated[Rate, BeforeValidator(_rate), PlainSerializer(str)]
 HttpUrl = Annotated[str, BeforeValidator(_http_url)]
+Duration = Annotated[float, BeforeValidator(duration)]
+Money = Annotated[Decimal, Field(gt=0, max_digits=20)]
 
 
 class Settings(BaseSettings):
@@ -118,6 +122,9 @@ class Settings(BaseSettings):
     policy: Path | None = None  #: a file; a run freezes what it says
     transfer: Literal["auto", "upload"] = "auto"
     keep_uploads: bool = False
+
+    price_per_1000: Money | None = None
+    max_duration: Duration | None = None  #: seconds, of a run from each start or resumption
 
     shard_size: int = Field(10_000, ge=1, le=10_000)
     chunk_size: int | None = Field(None, ge=1, le=1_000)  #: None: about a minute's work at the rate

@@ -28,6 +28,7 @@ PAUSE_REASONS = {
     "quota": ExitCode.CREDENTIALS,
     "outage": ExitCode.TEMPORARY,
     "run_store": ExitCode.TEMPORARY,
+    "time_limit": ExitCode.TIME_LIMIT,
     "interrupted": ExitCode.INTERRUPTED,
 }
 

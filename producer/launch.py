@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tagmill.config.celery import QUEUE
 from tagmill.config.settings import Settings
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 STORE_RETRIES = 4
 DRAINING = "stopping: calls in flight finish; once more aborts them"
 LEAVING = "leaving: the workers go on with it"
+NO_CAPS: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ class Launch:
                     summary = self._follow(board, embedded.redis_url, display, interrupt, embedded)
                     if interrupt.asked and summary["state"] == "running":
                         self._pause(board)
+                    if summary["state"] != "completed":
                         embedded.stop_worker()  # a second Ctrl-C may come while it drains
                         summary = LiveRun(self.runs.files, self.spec.run_id, board).summary()
                 if summary["state"] == "completed":
@@ -201,13 +203,13 @@ def _copy_list(runs: Runs, run_id: str, source: SourceSpec) -> None:
             runs.copy_input(run_id, source.input.name, original)
 
 
-def reopen_run(settings: Settings, run_id: str) -> Launch:
-    """Raise `NotFoundError`; lift a pause."""
+def reopen_run(settings: Settings, run_id: str, caps: Mapping[str, Any]) -> Launch:
+    """Raise `NotFoundError`; lift a pause, and set what `caps` names anew."""
     runs = open_runs(settings)
     spec = runs.read(run_id)
     current = Passes(runs.files, run_id).newest()
     check_reopenable(settings, spec, current.kind)
-    lift_pause(runs, run_id)
+    lift_pause(runs, run_id, caps, anew=spec.embedded)
     return Launch(settings, runs, spec, current)
 
 
@@ -222,13 +224,18 @@ def check_reopenable(settings: Settings, spec: RunSpec, kind: PassKind) -> None:
         refuse_second(state_dir(settings.state_dir))
 
 
-def lift_pause(runs: Runs, run_id: str) -> None:
-    """Raise `ConfigError` for a cancelled run."""
+def lift_pause(runs: Runs, run_id: str, caps: Mapping[str, Any] = NO_CAPS, *, anew: bool) -> None:
+    """Let it go on, under these caps; `anew`: its time begins now, as nothing worked on it until now.
+
+    Raise `ConfigError` for a cancelled run.
+    """
     control = runs.control(run_id)
     if control.verb is Verb.CANCEL:
         raise ConfigError(f"run {run_id} was cancelled; start a new one")
-    if not control.running:
-        runs.set_control(run_id, Control(verb=Verb.RESUME, by="run", at=_now()))
+    if anew or caps or not control.running:
+        now = _now()
+        since = now if anew else ""
+        runs.set_control(run_id, Control(verb=Verb.RESUME, by="run", at=now, since=since, **caps))
 
 
 def open_runs(settings: Settings) -> Runs:

@@ -111,7 +111,7 @@ def begin(settings: Settings, runs: Runs, run_id: str, proposed: PassSpec) -> La
     """Raise `ConfigError` where the run cannot be gone on with here, before the pass is made."""
     spec = runs.read(run_id)
     check_reopenable(settings, spec, proposed.kind)
-    lift_pause(runs, run_id)
+    lift_pause(runs, run_id, anew=True)
     passes = Passes(runs.files, run_id)
     passes.create(proposed)
     return Launch(settings, runs, spec, passes.read(proposed.number))

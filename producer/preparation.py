@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from tagmill.config.settings import Settings
 from tagmill.producer.policy_file import read_policy
@@ -97,7 +98,13 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions) -> RunS
         embedded=settings.redis_url is None,
         planned_rate=min(rate.per_second for rate in rates if rate is not None),
         force=options.force,
+        price_per_1000=_text(settings.price_per_1000),
+        max_duration=settings.max_duration,
     )
+
+
+def _text(amount: Decimal | None) -> str | None:
+    return None if amount is None else str(amount)
 
 
 def new_run_id(now: datetime) -> str:

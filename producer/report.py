@@ -61,7 +61,8 @@ def summary_exit_code(summary: Json, *, detached: bool = False) -> ExitCode:
 
 def _calls(summary: Json) -> str:
     extra = _nonzero({name.replace("_", " "): summary[name] for name in ("maybe_charged", "throttled")})
-    return f" ({extra})" if extra else ""
+    cost = "" if summary["cost"] is None else f", cost {summary['cost']:.2f}"
+    return (f" ({extra})" if extra else "") + cost
 
 
 def _nonzero(counts: Mapping[str, int]) -> str:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from servers.redis import RedisUnderTest, running_redis
 from servers.s3 import S3UnderTest, running_s3
+
+hypothesis.settings.register_profile("shared machine", deadline=None)  # other work may hold an example up
+hypothesis.settings.load_profile("shared machine")
 
 
 @pytest.fixture(autouse=True)

@@ -117,6 +117,7 @@ class Assembly:
             retry_budget=RetryBudget(asyncio.get_running_loop().time()),
             lanes=self._lanes,
             force=spec.force,
+            price_per_1000=spec.price_per_1000,
         )
 
     def _windows(self, spec: RunSpec, account: str) -> list[tuple[str, Rate]]:

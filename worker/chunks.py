@@ -24,6 +24,7 @@ from tagmill.worker.errors import (
     RunStoreUnavailableError,
 )
 from tagmill.worker.models import Chunk, Json, Outcome
+from tagmill.worker.money import cost_of
 from tagmill.worker.paid import Calls
 from tagmill.worker.pipeline import Pipeline
 from tagmill.worker.rows import RowContext, build_row, later_row
@@ -202,6 +203,7 @@ class Work:
 
     def _settled(self, index: int, outcome: Outcome) -> None:
         row = self._row(index, self._images[index], outcome)
+        row["cost"] = cost_of(row["calls"], self._runner.equipment.price_per_1000)
         self._rows[index] = row
         self._counts.add_row(row)
 

@@ -29,3 +29,4 @@ class Equipment:
     retry_budget: RetryBudget
     lanes: int
     force: bool = False  #: also what an earlier run has tagged
+    price_per_1000: str | None = None  #: decimal

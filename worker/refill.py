@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 import structlog
 
@@ -12,6 +13,7 @@ from tagmill.worker.compaction import Compaction
 from tagmill.worker.counts import Counts
 from tagmill.worker.errors import RedisUnavailableError
 from tagmill.worker.frontier import Frontier
+from tagmill.worker.limits import overdue, time_limit
 from tagmill.worker.models import Chunk
 from tagmill.worker.state.board import Board, Place
 from tagmill.worker.store.base import Files
@@ -90,7 +92,7 @@ class Refill:
             open_pass = self._passes.get(run_id) or self._open(run_id)
             if open_pass is not None and open_pass.advance():
                 del self._passes[run_id]  # the next look finds the next pass, or none
-            elif open_pass is not None and self._may_publish(run_id):
+            elif open_pass is not None and self._may_publish(open_pass.spec):
                 self._publish_window(open_pass, unavailable)
             self._complaints.pop(run_id, None)
         except RedisUnavailableError:
@@ -119,8 +121,12 @@ class Refill:
             return None
         return self._passes.setdefault(run_id, OpenPass(self._files, self._board, spec, current))
 
-    def _may_publish(self, run_id: str) -> bool:
-        return self._clock() >= self._publish_at and self._control(run_id).running
+    def _may_publish(self, spec: RunSpec) -> bool:
+        control, now = self._control(spec.run_id), datetime.now(UTC)
+        if control.running and overdue(spec, control, now):
+            control = self._runs.pause(spec.run_id, time_limit(now))
+            self._board.note_control(spec.run_id, control)
+        return control.running and self._clock() >= self._publish_at
 
     def _control(self, run_id: str) -> Control:
         """Whoever writes a control notes it at once; the files are asked when the note is out of date."""
@@ -144,6 +150,7 @@ class OpenPass:
     """A pass under way, as its refiller sees it."""
 
     def __init__(self, files: Files, board: Board, spec: RunSpec, current: PassSpec) -> None:
+        self.spec = spec
         self._board, self._run_id, self._pass_no = board, spec.run_id, current.number
         self._compaction = Compaction(files, spec, current)
         self._parts = Parts(files, spec.run_id, current.number)

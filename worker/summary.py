@@ -8,6 +8,7 @@ import orjson
 
 from tagmill.worker.counts import Counts
 from tagmill.worker.models import SCHEMA, Json
+from tagmill.worker.money import cost_of
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.layout import run_folder
 from tagmill.worker.store.manifest import Manifest
@@ -50,7 +51,7 @@ def summary(
         "calls": counts.calls,
         "maybe_charged": counts.maybe_charged,
         "throttled": counts.throttled,
-        "cost": None,
+        "cost": cost_of(counts.calls, spec.price_per_1000),
         "writes": dict(counts.writes),
         "duration_s": _seconds(current.created_at or spec.created_at, finished_at),
         "run_dir": run_dir,

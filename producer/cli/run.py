@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,9 @@ from tagmill.producer.cli.options import (
 )
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.rate import Rate
+
+if TYPE_CHECKING:
+    from tagmill.config.settings import Settings
 
 
 def run(  # noqa: PLR0913 - an option each
@@ -52,6 +55,8 @@ def run(  # noqa: PLR0913 - an option each
         str | None, typer.Option(help="File that says which tags are kept, under what names.")
     ] = None,
     chunk_size: Annotated[int | None, typer.Option(help="Images per Celery task.")] = None,
+    price_per_1000: Annotated[str | None, typer.Option(help="What 1,000 calls cost.")] = None,
+    max_duration: Annotated[str | None, typer.Option(help="Pause after so long, such as 8h.")] = None,
     include: Annotated[list[str] | None, typer.Option(help="Only names that match this glob.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="No names that match this glob.")] = None,
     extension: Annotated[list[str] | None, typer.Option(help="File name extensions; `*` for any.")] = None,
@@ -80,6 +85,8 @@ def run(  # noqa: PLR0913 - an option each
         keep_uploads=keep_uploads,
         policy=policy,
         chunk_size=chunk_size,
+        price_per_1000=price_per_1000,
+        max_duration=max_duration,
         run_store=run_store,
         redis_url=redis_url,
         state_dir=state_dir,
@@ -107,17 +114,22 @@ def run(  # noqa: PLR0913 - an option each
         field=field,
     )
     if resume is not None:
-        frozen = [engine, write_back, policy, transfer, keep_uploads, chunk_size]
-        said = [rate, run_id, *frozen, shared_path or None, force or None]
-        if source is not None or selection != SourceOptions() or said != [None] * len(said):
-            raise ConfigError("--resume goes on with what was planned: name no SOURCE, change nothing")
-        launch = reopen_run(settings, resume)
+        frozen = [source, rate, run_id, engine, write_back, policy, transfer, keep_uploads, chunk_size]
+        frozen += [price_per_1000, shared_path or None, force or None]
+        if frozen != [None] * len(frozen) or selection != SourceOptions():
+            raise ConfigError("--resume goes on with what was planned: name no SOURCE, change only a cap")
+        launch = reopen_run(settings, resume, _caps(settings, max_duration=max_duration))
     elif source is None:
         raise ConfigError("name a SOURCE: s3://bucket/prefix, a folder, or a list of handles")
     else:
         options = RunOptions(rate=_parse_rate(rate), run_id=run_id, shared_path=shared_path, force=force)
         launch = create_run(settings, parse_source(source, selection), options)
     go(launch, detach=detach, as_json=as_json)
+
+
+def _caps(settings: Settings, **given: Any) -> dict[str, Any]:
+    """Return those that were given, as a control has them; a setting is for new runs."""
+    return {name: getattr(settings, name) for name, value in given.items() if value is not None}
 
 
 def _parse_rate(text: str | None) -> Rate | None:

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
@@ -600,6 +601,22 @@ def test_a_pause_that_redis_does_not_know_of_holds(world: World) -> None:
     Runs(world.files).set_control(RUN, Control(verb=Verb.PAUSE))
     world.refill().tick()
     assert world.published == []
+
+
+def test_a_run_whose_time_is_up_is_paused_and_resuming_gives_it_as_much_again(world: World) -> None:
+    world.run.shard(10, 10)
+    long_ago = "2020-01-01T00:00:00+00:00"
+    Runs(world.files).set_control(RUN, Control(max_duration=3600.0, since=long_ago))
+    refill = world.refill()
+    refill.tick()
+    assert world.published == []
+    pause = Runs(world.files).control(RUN)
+    assert (pause.verb, pause.reason) == (Verb.PAUSE, "time_limit")
+    assert world.board.control(RUN) == pause
+    lifted = Runs(world.files).set_control(RUN, Control(at=datetime.now(UTC).isoformat()))
+    world.board.note_control(RUN, lifted)
+    refill.tick()
+    assert len(world.published) == 1
 
 
 def test_a_commit_without_its_hint_is_found_by_the_next_leader(world: World) -> None:

@@ -37,6 +37,8 @@ def test_every_setting_arrives_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "policy": tmp_path / "policy.toml",
         "transfer": "upload",
         "keep_uploads": True,
+        "price_per_1000": "1.50",
+        "max_duration": "1d12h",
         "shard_size": 7,
         "chunk_size": 5,
         "chunk_seconds": 1.5,

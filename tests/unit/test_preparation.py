@@ -154,6 +154,11 @@ def test_a_run_keeps_what_was_asked_for_and_no_secret() -> None:
     assert "canary" not in repr(spec)
 
 
+def test_a_run_keeps_its_caps() -> None:
+    spec = prepared(Kind.S3, **KEYS, price_per_1000="1.50", max_duration="8h")
+    assert (spec.price_per_1000, spec.max_duration) == ("1.50", 28_800)
+
+
 def test_a_new_name_has_the_date_and_is_valid() -> None:
     names = {new_run_id(datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)) for _ in range(20)}
     assert len(names) > 1

@@ -53,6 +53,10 @@ def test_a_run_without_failures_names_no_file_of_them() -> None:
     assert "failures" in describe_summary(said(Counts(tagged=11, quarantined=1)))
 
 
+def test_a_price_tells_the_cost() -> None:
+    assert "  12 calls, cost 0.02\n" in describe_summary({**said(), "cost": 0.018})
+
+
 def test_a_paused_run_says_why_and_how_to_go_on() -> None:
     lines = describe_summary(paused("credentials"), "Filestack refuses the key").splitlines()
     assert lines[0].startswith("run a-run: paused (credentials), 12 images")
@@ -82,6 +86,7 @@ def test_for_people_it_is_text_on_stdout(capsys: pytest.CaptureFixture[str]) -> 
         (paused("credentials"), ExitCode.CREDENTIALS),
         (paused("quota"), ExitCode.CREDENTIALS),
         (paused("outage"), ExitCode.TEMPORARY),
+        (paused("time_limit"), ExitCode.TIME_LIMIT),
         (paused("interrupted"), ExitCode.INTERRUPTED),
         (paused("by hand"), ExitCode.PAUSED_ELSEWHERE),
         (paused(None), ExitCode.PAUSED_ELSEWHERE),

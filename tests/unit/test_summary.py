@@ -46,6 +46,13 @@ def test_a_run_under_way_tells_what_is_left() -> None:
     assert (said["calls"], said["maybe_charged"], said["throttled"]) == (9, 3, 4)
 
 
+def test_cost_is_that_of_all_calls() -> None:
+    said = summary(
+        a_spec(price_per_1000="1.25"), FIRST_PASS, location="here", planned=12, counts=Counts(calls=1001)
+    )
+    assert said["cost"] == 1.25125
+
+
 def test_more_outcomes_than_are_planned_so_far_leave_nothing() -> None:
     assert summarise(planned=8)["remaining"] == 0
 

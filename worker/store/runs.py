@@ -40,6 +40,9 @@ class RunSpec:
     chunk_size: int | None = None
     embedded: bool = True  #: worked on by servers of its own, not by a fleet
     planned_rate: float = 1.0  #: calls/s that chunk sizes are made for
+    price_per_1000: str | None = None  #: decimal, of 1,000 calls
+    max_duration: float | None = None  #: seconds from each start, or lift from a pause, to the next pause
+    concurrency: int | None = None  #: calls in flight per process; None: each worker's own
     format: int = FORMAT
     force: bool = False  #: ask also for what an earlier run has tagged
 
@@ -52,7 +55,10 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The newest control file; `n` 0 says that there is none and the run goes on."""
+    """The newest control file; `n` 0 says that there is none and the run goes on.
+
+    Each file says all that holds: what its writer left out stands in it as it stood in the one before.
+    """
 
     n: int = 0
     verb: Verb = Verb.RESUME
@@ -60,10 +66,23 @@ class Control:
     message: str | None = None
     by: str = ""
     at: str = ""
+    since: str = ""  #: when the run was last started anew or lifted from a pause; empty: never
+    max_duration: float | None = None  #: this and what follows stand in for the specification's, unless None
+    rate: str | None = None
+    concurrency: int | None = None
 
     @property
     def running(self) -> bool:
         return self.verb is Verb.RESUME
+
+
+CAPS = ("max_duration", "rate", "concurrency")  #: what a control may change
+
+
+def effective(spec: RunSpec, control: Control) -> RunSpec:
+    """Return the specification with all that was changed since, by the newest control."""
+    changed = {name: value for name in CAPS if (value := getattr(control, name)) is not None}
+    return dataclasses.replace(spec, **changed)
 
 
 class Runs:
@@ -120,15 +139,13 @@ class Runs:
 
     def set_control(self, run_id: str, control: Control) -> Control:
         """Write the next control file, whoever else writes at the same time."""
-        value = dataclasses.asdict(control)
-        del value["n"]
-        n = self.control(run_id).n
-        created = False
-        while not created:
-            n += 1
-            name = f"{run_folder(run_id)}/control/{n:0{_NUMBER_WIDTH}d}.json"
-            created = self.files.create(name, orjson.dumps(value))
-        return dataclasses.replace(control, n=n)
+        while True:
+            before = self.control(run_id)
+            following = _after(before, control)
+            value = dataclasses.asdict(following)
+            name = f"{run_folder(run_id)}/control/{value.pop('n'):0{_NUMBER_WIDTH}d}.json"
+            if self.files.create(name, orjson.dumps(value)):
+                return following
 
     def pause(self, run_id: str, control: Control) -> Control:
         """Pause a run that goes on; return the control that holds now, which may be another's."""
@@ -150,3 +167,11 @@ class Runs:
 
     def read_input(self, run_id: str, name: str) -> bytes:
         return self.files.read(f"{run_folder(run_id)}/input/{name}")
+
+
+def _after(before: Control, control: Control) -> Control:
+    """Complete a control by what it leaves as it was."""
+    lifted = control.running and not before.running
+    since = control.since or (control.at if lifted else before.since)
+    kept = {name: getattr(before, name) for name in CAPS if getattr(control, name) is None}
+    return dataclasses.replace(control, n=before.n + 1, since=since, **kept)

@@ -8,7 +8,7 @@ from fakes.files import MemoryFiles
 from fakes.runs import RUN, a_spec
 
 from tagmill.worker.errors import ConfigError, NotFoundError
-from tagmill.worker.store.runs import FORMAT, Control, Runs, Verb
+from tagmill.worker.store.runs import FORMAT, Control, Runs, Verb, effective
 
 SPEC_FILE = f"runs/{RUN}/run.json"
 
@@ -61,6 +61,30 @@ def test_only_a_run_that_goes_on_is_paused(files: MemoryFiles) -> None:
     first = runs.pause(RUN, Control(verb=Verb.PAUSE, reason="credentials"))
     assert runs.pause(RUN, Control(verb=Verb.PAUSE, reason="budget")) == first
     assert runs.control(RUN).reason == "credentials"
+
+
+def test_a_control_keeps_what_it_does_not_set(files: MemoryFiles) -> None:
+    runs = Runs(files)
+    runs.set_control(RUN, Control(max_duration=60.0, rate="5/s"))
+    runs.set_control(RUN, Control(verb=Verb.PAUSE, reason="time_limit"))
+    last = runs.set_control(RUN, Control(max_duration=90.0))
+    assert last == runs.control(RUN) == Control(3, max_duration=90.0, rate="5/s")
+
+
+def test_what_was_set_last_is_in_effect(files: MemoryFiles) -> None:
+    spec = a_spec(max_duration=60.0, rate="5/s")
+    assert effective(spec, Control()) == spec
+    changed = Runs(files).set_control(RUN, Control(max_duration=90.0, concurrency=3))
+    assert effective(spec, changed) == a_spec(max_duration=90.0, rate="5/s", concurrency=3)
+
+
+def test_a_control_tells_since_when_the_run_goes_on(files: MemoryFiles) -> None:
+    runs = Runs(files)
+    assert runs.set_control(RUN, Control(at="1", rate="5/s")).since == ""
+    assert runs.set_control(RUN, Control(verb=Verb.PAUSE, at="2")).since == ""
+    assert runs.set_control(RUN, Control(at="3")).since == "3"
+    assert runs.set_control(RUN, Control(at="4", rate="6/s")).since == "3"
+    assert runs.set_control(RUN, Control(at="5", since="5")).since == "5"
 
 
 def test_a_list_is_copied_whole_and_read_again(files: MemoryFiles) -> None:

@@ -1,0 +1,28 @@
+"""Durations as people write them."""
+
+from __future__ import annotations
+
+import re
+
+DURATION_RULE = "write a duration such as 90m, 8h or 1d12h (units s, m, h, d; a plain number is seconds)"
+_UNIT_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_PART = re.compile(r"(\d+(?:\.\d+)?)([dhms])")
+_DURATION = re.compile(rf"(?:{_PART.pattern})+")
+
+
+def duration(value: object) -> float:
+    """Return seconds. Raise ValueError, with the rule as its text, for anything else."""
+    text = str(value).replace(" ", "").lower()
+    if _DURATION.fullmatch(text):
+        seconds = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _PART.findall(text))
+    else:
+        seconds = _number(text, DURATION_RULE)
+    if seconds <= 0:
+        raise ValueError(DURATION_RULE)
+    return seconds
+
+
+def _number(text: str, rule: str) -> float:
+    if re.fullmatch(r"\d+(\.\d+)?", text.strip()) is None:
+        raise ValueError(rule)
+    return float(text)

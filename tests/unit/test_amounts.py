@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tagmill.config.amounts import DURATION_RULE, duration
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90s", 90),
+        ("90m", 5400),
+        ("8h", 28_800),
+        ("1d12h", 129_600),
+        ("1.5h", 5400),
+        ("1H 30m", 5400),
+        (45, 45),
+    ],
+)
+def test_a_duration_is_read(text: object, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "8 hours", "-1h", "0", "0m", "1w", "8h5", "inf", "nan", "1e3"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(DURATION_RULE)):
+        duration(text)
