@@ -7,7 +7,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from tagmill.producer.cli.passes import retry, undo
+from tagmill.producer.cli.passes import retag, retry, undo
 from tagmill.producer.cli.run import run
 from tagmill.producer.cli.servers import sandbox, worker
 from tagmill.producer.cli.status import status
@@ -25,6 +25,7 @@ app.command()(run)
 app.command()(worker)
 app.command()(status)
 app.command()(retry)
+app.command()(retag)
 app.command()(undo)
 app.command()(sandbox)
 

@@ -1,7 +1,8 @@
-"""`tagmill retry` and `tagmill undo`: another pass over a finished run."""
+"""`tagmill retry`, `tagmill retag` and `tagmill undo`: another pass over a finished run."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -65,6 +66,37 @@ def retry(  # noqa: PLR0913 - an option each
     question = "Write {count} images back again" if writes_only else "Ask again, and pay, for {count} images"
     begun = _Begun(settings, run_id, wish, as_json=as_json)
     begun.confirm(question, yes=yes)
+    go(begun.launch(), detach=detach, as_json=as_json)
+
+
+def retag(  # noqa: PLR0913 - an option each
+    run_id: RunId,
+    *,
+    policy: Annotated[Path, typer.Option(help="Tag policy: TOML, or a CSV vocabulary.")],
+    yes: Yes = False,
+    detach: Detach = False,
+    run_store: RunStore = None,
+    redis_url: RedisUrl = None,
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Apply another tag policy to the answers of RUN_ID, in manifest and write-back; calls nobody."""
+    from tagmill.producer.passes import Wish  # noqa: PLC0415 - `--help` need not pay for it
+    from tagmill.producer.policy_file import read_policy  # noqa: PLC0415 - as above
+    from tagmill.worker.store.passes import PassKind  # noqa: PLC0415 - as above
+
+    settings = settings_from(
+        run_store=run_store,
+        redis_url=redis_url,
+        state_dir=state_dir,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    wish = Wish(PassKind.RETAG, policy=read_policy(policy).to_json())
+    begun = _Begun(settings, run_id, wish, as_json=as_json)
+    begun.confirm("Give {count} images the tags of this policy", yes=yes)
     go(begun.launch(), detach=detach, as_json=as_json)
 
 

@@ -34,6 +34,7 @@ class ListFormat(StrEnum):
     TXT = "txt"
     CSV = "csv"
     JSONL = "jsonl"
+    MANIFEST = "manifest"  #: of an earlier run, or rows of it
 
 
 class _BadLineError(ValueError):

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from tagmill.producer.sources.base import Source
 from tagmill.producer.sources.folder import Folder
-from tagmill.producer.sources.handles import HandleList
+from tagmill.producer.sources.handles import HandleList, ListFormat
+from tagmill.producer.sources.manifest import ManifestList
 from tagmill.producer.sources.s3_listing import S3Listing
-from tagmill.producer.sources.spec import STDIN, Kind, SourceSpec
+from tagmill.producer.sources.spec import STDIN, Input, Kind, SourceSpec
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -19,14 +20,22 @@ def open_source(
     spec: SourceSpec, *, s3_client: Callable[[], S3Client], open_input: Callable[[str], BinaryIO]
 ) -> Source:
     """Nothing is read before the first item; `open_input` gives what is under the run's `input/` by name."""
+    if spec.input is not None:
+        return _open_list(spec.input, open_input)
     if spec.kind is Kind.S3:
         return S3Listing(s3_client, spec.bucket, spec.prefix, spec.filters)
     if spec.kind is Kind.FOLDER:
         return Folder(spec.path, spec.filters)
-    if spec.input is None:
-        raise ValueError("a list of handles without its copy")
-    copy = spec.input
-    return HandleList(lambda: open_input(copy.name), copy.name, copy.format, copy.field)
+    raise ValueError("a list without its copy")
+
+
+def _open_list(copy: Input, open_input: Callable[[str], BinaryIO]) -> Source:
+    def opened() -> BinaryIO:
+        return open_input(copy.name)
+
+    if copy.format is ListFormat.MANIFEST:
+        return ManifestList(opened, copy.name)
+    return HandleList(opened, copy.name, copy.format, copy.field)
 
 
 def open_original(spec: SourceSpec, stdin: BinaryIO) -> BinaryIO | None:

@@ -17,16 +17,18 @@ from tagmill.producer.sources.base import Filters
 from tagmill.producer.sources.filtering import extension
 from tagmill.producer.sources.folder import IMAGE_EXTENSIONS
 from tagmill.producer.sources.handles import DEFAULT_FIELD, HandleList, ListFormat
+from tagmill.producer.sources.manifest import first_source
 from tagmill.producer.sources.options import SEEDS, SourceOptions
 from tagmill.worker.errors import ConfigError, NotFoundError
-from tagmill.worker.models import Json
+from tagmill.worker.models import Json, LocalFile, S3Object, Source
 
 S3_SCHEME = "s3://"
 FILE_SCHEME = "file://"
 STDIN = "-"
 NO_OPTIONS = SourceOptions()
 SOURCE_RULE = (
-    "SOURCE is s3://bucket/prefix, a folder, an image, a .txt, .csv or .jsonl list, or - for a list on stdin"
+    "SOURCE is s3://bucket/prefix, a folder, an image, a .txt, .csv or .jsonl list (an earlier manifest is "
+    "one), or - for a list on stdin"
 )
 
 _BUCKET = re.compile(
@@ -45,6 +47,9 @@ class Kind(StrEnum):
     FOLDER = "folder"
     S3 = "s3"
     HANDLES = "handles"
+
+
+_KINDS_OF_IMAGES: Mapping[type[Source], Kind] = {S3Object: Kind.S3, LocalFile: Kind.FOLDER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +159,7 @@ def _path_spec(path: bytes, options: SourceOptions) -> SourceSpec:
     is_folder = _is_folder(path, shown)
     uri, suffix = FILE_SCHEME + quote_from_bytes(path), extension(shown)
     if not is_folder and (options.list_format or suffix in _LIST_FORMATS):
-        return _checked(_list_spec(uri, os.path.basename(shown), options))
+        return _file_spec(uri, path, os.path.basename(shown), options)
     if not is_folder and suffix not in options.wanted_extensions(IMAGE_EXTENSIONS):
         raise ConfigError(f"{shown!r} is neither an image nor a list: {SOURCE_RULE}")
     options.refuse_list_options()
@@ -177,8 +182,26 @@ def _is_folder(path: bytes, shown: str) -> bool:
     return is_folder
 
 
+def _file_spec(uri: str, path: bytes, name: str, options: SourceOptions) -> SourceSpec:
+    """A list of handles, or a manifest, whose first row tells what kind of images it is about."""
+    spec = _list_spec(uri, name, options)
+    said = ListFormat(options.list_format) if options.list_format else None
+    if said not in {None, ListFormat.MANIFEST} or options.field:
+        return _checked(spec)
+    with open(path, "rb") as stream:
+        first = first_source(stream)
+    if first is None and said is None:
+        return _checked(spec)
+    if first is None:
+        raise ConfigError(f"{name!r} is no manifest: its first line is no row of one")
+    copy = Input(spec.input.name if spec.input else name, ListFormat.MANIFEST)
+    return dataclasses.replace(spec, kind=_KINDS_OF_IMAGES.get(type(first), Kind.HANDLES), input=copy)
+
+
 def _list_spec(uri: str, name: str, options: SourceOptions) -> SourceSpec:
     options.refuse_filters()
+    if uri == STDIN and options.list_format == ListFormat.MANIFEST:
+        raise ConfigError("a manifest cannot be read from stdin: name its file")
     list_format = options.format_or(_LIST_FORMATS.get(extension(name), ListFormat.TXT))
     if options.field and list_format is ListFormat.TXT:
         raise ConfigError("a text list has no column or field: say that its format is csv or jsonl")

@@ -136,6 +136,47 @@ def test_undo_removes_what_the_run_wrote_and_nothing_else(deployment: Deployment
     assert again["writes"]["unchanged"] == 9
 
 
+def test_another_policy_costs_no_call(deployment: Deployment) -> None:
+    (deployment.folder / "policy.toml").write_text('max_tags = 2\nprefix = "p-"\n')
+    before = rows_by_id(deployment, "photos")
+
+    retag = deployment.start("retag", "photos", "--policy", "policy.toml", "--yes", "--json")
+    summary = deployment.finish(retag).json
+
+    with deployment.explained():
+        rows = rows_by_id(deployment, "photos")
+        assert (summary["pass"], summary["tagged"], summary["calls"]) == (1, 10, 10)
+        assert summary["writes"]["written"] == 10
+        for image, row in rows.items():
+            labels = row["tags"]["auto"]
+            assert len(labels) == 2
+            assert all(label.startswith("p-") for label in labels)
+            for kept in ("raw_tags", "tagged_at", "engine_config", "calls"):
+                assert row[kept] == before[image][kept]
+            sidecar = json.loads(Path(f"{image.removeprefix('file://')}.tags.json").read_text())
+            assert sidecar["tags"] == row["tags"]
+            assert sidecar["policy"] == row["policy"] != before[image]["policy"]
+
+    deployment.finish(deployment.start("undo", "photos", "--yes"))
+    assert list((deployment.folder / "photos").rglob("*.tags.json")) == []
+
+
+def test_the_failures_of_a_run_are_a_source(tmp_path: Path) -> None:
+    with running_fleet(tmp_path, 20, latency_seconds=0.0) as fleet:
+        deployment = fleet.deployment
+        broken = fleet.handles[7]
+        fleet.sandbox.faults({"fault": "unsupported", "images": [broken]})
+        deployment.worker()
+        deployment.finish(fleet.run_all("first"), code=1)
+        fleet.sandbox.faults()
+        failures = deployment.run("first").folder / "failures.jsonl"
+
+        deployment.finish(deployment.start("run", str(failures), "--run-id", "second"))
+
+        with deployment.explained():
+            assert list(rows_by_id(deployment, "second")) == [f"filestack:{broken}"]
+
+
 def test_failed_writes_are_repaired_without_a_call(tmp_path: Path) -> None:
     with ExitStack() as stack:
         s3 = stack.enter_context(running_strict_s3())

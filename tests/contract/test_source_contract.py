@@ -1,4 +1,4 @@
-"""What every source promises the planner: folder, S3 (moto's server) and lists of handles."""
+"""What every source promises the planner: folder, S3 (moto's server), lists of handles, manifests."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,8 +24,12 @@ from servers.s3 import S3UnderTest, canned_s3, running_s3
 from tagmill.producer.sources.base import Cursor, Filters, Listed, Source
 from tagmill.producer.sources.folder import IMAGE_EXTENSIONS, Folder
 from tagmill.producer.sources.handles import HandleList, ListFormat
+from tagmill.producer.sources.manifest import ManifestList
 from tagmill.producer.sources.s3_client import listing_client
 from tagmill.producer.sources.s3_listing import S3Listing
+from tagmill.worker.models import BadLine, Failure, Handle, ImageRef, LocalFile, Outcome, S3Object, Status
+from tagmill.worker.policy import TagPolicy
+from tagmill.worker.rows import RowContext, build_row
 
 MANY = 50_000
 FLAT_BYTES = 4 * 2**20  #: a page of S3 and all that parsing it needs takes half; all the items ten times that
@@ -112,6 +117,24 @@ def jsonl_library() -> Library:
     return list_library(JSONL, ListFormat.JSONL, [*map(id_of, HANDLES), "list.jsonl:13"])
 
 
+def manifest_library() -> Library:
+    """Images of every kind, as no single run has them; then what is no row."""
+    refs = [
+        ImageRef(S3Object("bucket", "a +%41ü.jpg", etag="0" * 32, size=3)),
+        ImageRef(LocalFile.at("/photos", b"nature/\xff.jpg", 12, 1_700_000_000_000_000_000)),
+        ImageRef(Handle(HANDLES[0], line=3), fresh=True),
+        ImageRef(BadLine("handles.csv", 7, "no such column")),
+    ]
+    context = RowContext("a-run", 0, TagPolicy(), "filestack", "2", "f" * 16)
+    failed = Outcome(Status.FAILED, error=Failure("ImageNotFoundError", "missing", "no such column"))
+    rows = [build_row(context, 0, index, ref, failed) for index, ref in enumerate(refs)]
+    text = b"".join(orjson.dumps(row) + b"\n" for row in rows) + b'\n{"handle": "x"}\n'
+    source = ManifestList(lambda: io.BytesIO(text), "manifest.jsonl")
+    assert [item.ref for item in source.list({})][:4] == refs
+    ids = [*(ref.id for ref in refs), "manifest.jsonl:6"]
+    return Library(source, ids, Counter(), lambda cursor: (cursor["offset"], cursor["line"]))
+
+
 def list_library(text: str, list_format: ListFormat, ids: list[str]) -> Library:
     def opened() -> BinaryIO:
         return io.BytesIO(text.encode())
@@ -134,14 +157,15 @@ def s3() -> Iterator[S3UnderTest]:
         yield server
 
 
-@pytest.fixture(scope="module", params=["folder", "s3", "txt", "csv", "jsonl"])
+@pytest.fixture(scope="module", params=["folder", "s3", "txt", "csv", "jsonl", "manifest"])
 def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Library:
     kind = request.param
     if kind == "folder":
         return folder_library(tmp_path_factory.mktemp("library"))
     if kind == "s3":
         return s3_library(request.getfixturevalue("s3"))
-    return {"txt": txt_library, "csv": csv_library, "jsonl": jsonl_library}[kind]()
+    lists = {"txt": txt_library, "csv": csv_library, "jsonl": jsonl_library, "manifest": manifest_library}
+    return lists[kind]()
 
 
 def test_lists_every_image_in_order_and_counts_what_it_passes_over(library: Library) -> None:

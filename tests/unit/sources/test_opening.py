@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -10,6 +11,7 @@ from servers.s3 import S3UnderTest
 from tagmill.producer.sources.opening import open_original, open_source
 from tagmill.producer.sources.options import SourceOptions
 from tagmill.producer.sources.spec import Kind, SourceSpec, parse_source
+from tagmill.worker.errors import ConfigError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -63,3 +65,35 @@ def test_only_a_list_has_an_original_to_copy() -> None:
 def test_a_list_without_its_copy_is_a_mistake_of_ours() -> None:
     with pytest.raises(ValueError, match="without its copy"):
         ids(SourceSpec(Kind.HANDLES, "-"))
+
+
+def a_manifest(folder: Path, source: dict[str, object], image_id: str) -> Path:
+    path = folder / "failures.jsonl"
+    row = {"schema": 1, "id": image_id, "source": source, "status": "failed", "flags": [], "error": None}
+    path.write_text(json.dumps(row) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("source", "image_id", "kind"),
+    [
+        ({"bucket": "b", "key": "k", "etag": "e"}, "s3://b/k", Kind.S3),
+        ({"path": "a.jpg", "size": 1, "mtime_ns": 2}, "file:///photos/a.jpg", Kind.FOLDER),
+        ({"handle": HANDLE, "line": 1}, f"filestack:{HANDLE}", Kind.HANDLES),
+    ],
+)
+def test_an_earlier_manifest_names_its_images_again(
+    tmp_path: Path, source: dict[str, object], image_id: str, kind: Kind
+) -> None:
+    path = a_manifest(tmp_path, source, image_id)
+    spec = parse_source(str(path))
+    assert (spec.kind, spec.input and spec.input.format) == (kind, "manifest")
+    assert ids(spec, files={"failures.jsonl": path.read_bytes()}) == [image_id]
+
+
+def test_what_is_said_to_be_a_manifest_must_be_one(tmp_path: Path) -> None:
+    (tmp_path / "list.jsonl").write_text('{"handle": "x"}\n')
+    with pytest.raises(ConfigError, match="no manifest"):
+        parse_source(str(tmp_path / "list.jsonl"), SourceOptions(list_format="manifest"))
+    with pytest.raises(ConfigError, match="name its file"):
+        parse_source("-", SourceOptions(list_format="manifest"))

@@ -199,7 +199,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], advice:
     [
         ({"include": ("*.jpg",)}, "filters are for S3 and folders"),
         ({"since": "2026-11-01"}, "filters are for S3 and folders"),
-        ({"list_format": "xml"}, "use txt, csv, jsonl"),
+        ({"list_format": "xml"}, "use txt, csv, jsonl, manifest"),
         ({"field": "x"}, "format is csv or jsonl"),
     ],
 )
