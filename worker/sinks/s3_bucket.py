@@ -44,6 +44,8 @@ class Buckets:
         """CopyObject arguments that keep an object's readers. Raise RefusedError where none can."""
         if stored.encryption is None and self._default_encryption(bucket) in KMS:
             raise RefusedError("encryption")  # the copy would be encrypted with a key its readers may lack
+        if stored.version_id and self._locks_objects(bucket):
+            raise RefusedError("object_lock")  # HEAD hides a lock from those who may not read locks
         if self._acls_are_disabled(bucket):
             return {}
         return self._grants(bucket, key, stored.version_id)
@@ -67,6 +69,21 @@ class Buckets:
             if error_code(error) in DENIED:
                 raise RefusedError("acl_unreadable") from error
             raise
+
+    def _locks_objects(self, bucket: str) -> bool:
+        """Only a versioned bucket can. New versions there may not be deleted for years, ours included."""
+        return self._remembered(bucket, self._ask_object_lock)
+
+    def _ask_object_lock(self, bucket: str) -> bool:
+        try:
+            answer = self._client.get_object_lock_configuration(Bucket=bucket)
+        except ClientError as error:
+            if error_code(error) in DENIED:
+                raise RefusedError("object_lock_unreadable") from error
+            if error_code(error) in UNKNOWN_TO_SERVER | {"ObjectLockConfigurationNotFoundError"}:
+                return False
+            raise
+        return answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
 
     def _acls_are_disabled(self, bucket: str) -> bool:
         """Saves a request an object; where it cannot be known, each object's own ACL is read."""

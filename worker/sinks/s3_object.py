@@ -136,9 +136,14 @@ class StoredObject:
             "too_large": head["ContentLength"] > MAX_COPY_BYTES,
             "replica": head.get("ReplicationStatus") == "REPLICA",
             "missing_meta": head.get("MissingMeta", 0) > 0,
-            "encryption": self.encryption not in COPYABLE_ENCRYPTIONS,
+            "encryption": self.encryption not in COPYABLE_ENCRYPTIONS or self._hides_its_key,
             "not_ascii": not all(_sendable(text) for text in self._texts()),
         }
+
+    @property
+    def _hides_its_key(self) -> bool:
+        """A copy without the key's name would take the account's default key."""
+        return self.encryption in KMS and "SSEKMSKeyId" not in self.head
 
     def _texts(self) -> list[str]:
         """Everything that goes back as a header."""

@@ -6,9 +6,9 @@ import asyncio
 import itertools
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,7 +19,7 @@ from servers.strict_s3_http import Fault
 from tagmill.worker.errors import CredentialsError, SinkConflictError, SinkRejectedError
 from tagmill.worker.models import ImageRef, S3Object, Write, WriteStatus
 from tagmill.worker.sinks import encoding
-from tagmill.worker.sinks.base import Tagging
+from tagmill.worker.sinks.base import Tagging, Written
 from tagmill.worker.sinks.s3_metadata import S3MetadataSink
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ TAGGING = Tagging(
     tagged_at="2026-11-22T00:00:00Z",
 )
 OTHER_ANSWER = replace(TAGGING, run_id="run-two", tags={"auto": {"sea": 55}, "user": None})
+KEY_ID = "x-amz-server-side-encryption-aws-kms-key-id"
 ALL_USERS = 'uri="http://acs.amazonaws.com/groups/global/AllUsers"'
 _keys = itertools.count()
 
@@ -91,19 +92,36 @@ class Library:
     async def write(self, ref: ImageRef, tagging: Tagging = TAGGING) -> Write:
         return await self.sink.write(ref, tagging, keep)
 
+    async def run(self, ref: ImageRef, tagging: Tagging = TAGGING) -> Written:
+        """Write, and return what the run's files tell of it."""
+        kept: list[Mapping[str, Any]] = []
+
+        async def remember(previous: Mapping[str, Any]) -> None:
+            kept.append(previous)
+
+        write = await self.sink.write(ref, tagging, remember)
+        return Written(tagging.run_id, asdict(write), kept[0] if kept else None, no_manifest, tagging)
+
+
+async def no_manifest(_run_id: str) -> None:
+    """Earlier runs left none."""
+
 
 def key_of(ref: ImageRef) -> str:
     assert isinstance(ref.source, S3Object)
     return ref.source.key
 
 
+def everything(stored: Stored, *also: str) -> dict[str, Any]:
+    """All there is, but for what S3 itself changes with each write."""
+    changing = {"last_modified", "version_id", *also}
+    return {name: value for name, value in asdict(stored).items() if name not in changing}
+
+
 def everything_else(stored: Stored, *also: str) -> dict[str, Any]:
-    """All that is not ours, but for what S3 itself changes with each write."""
-    fields = asdict(stored)
-    fields["metadata"] = {k: v for k, v in stored.metadata.items() if k not in encoding.OWN_KEYS}
-    return {
-        name: value for name, value in fields.items() if name not in {"last_modified", "version_id", *also}
-    }
+    """All of that which is not ours."""
+    foreign = {k: v for k, v in stored.metadata.items() if k not in encoding.OWN_KEYS}
+    return everything(stored, *also) | {"metadata": foreign}
 
 
 @pytest.fixture(scope="module")
@@ -189,29 +207,64 @@ acls: st.SearchStrategy[dict[str, Any]] = st.sampled_from(  # none: a bucket tha
 )
 
 
-@given(fields, encryptions, acls)
-@settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-def test_every_combination_of_fields_is_as_it_was(
-    server: StrictS3UnderTest, fields: dict[str, Any], encryption: dict[str, Any], grants: dict[str, Any]
+@dataclass(frozen=True)
+class Drawn:
+    """An object as somebody may have left it."""
+
+    fields: dict[str, Any]
+    encryption: dict[str, Any]
+    grants: dict[str, Any]
+    versioned: bool
+    in_parts: bool
+
+    def put_into(self, library: Library) -> ImageRef:
+        ref = library.put(**self.fields, **self.encryption, **self.grants)
+        return library.edit(ref, etag="1" * 32 + "-2") if self.in_parts else ref
+
+    @property
+    def changing(self) -> str:
+        """What a copy changes on S3, too."""
+        return "etag" if self.in_parts or "SSEKMSKeyId" in self.encryption else ""
+
+
+drawn = st.builds(Drawn, fields, encryptions, acls, st.booleans(), st.booleans())
+combinations = settings(deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@given(drawn)
+@settings(combinations, max_examples=100)
+def test_every_combination_of_fields_is_as_it_was(server: StrictS3UnderTest, drawn: Drawn) -> None:
+    asyncio.run(assert_kept_and_undone(server, drawn))
+
+
+@pytest.mark.long
+@given(drawn)
+@settings(combinations, max_examples=5000)
+def test_thousands_of_combinations_of_fields_are_as_they_were(
+    server: StrictS3UnderTest, drawn: Drawn
 ) -> None:
-    library = Library(server, acls_enabled=bool(grants))
-    ref = library.put(**fields, **encryption, **grants)
-    changing = "etag" if "SSEKMSKeyId" in encryption else ""
-    before = everything_else(library.stored(ref), changing)
+    asyncio.run(assert_kept_and_undone(server, drawn))
 
-    async def write_twice() -> list[WriteStatus]:
-        statuses = [(await library.write(ref)).status, (await library.write(ref)).status]
-        await library.sink.aclose()
-        return statuses
 
-    assert asyncio.run(write_twice()) == [WriteStatus.WRITTEN, WriteStatus.UNCHANGED]
-    assert everything_else(library.stored(ref), changing) == before
-    assert library.labels(ref) == {"sky": 97, "no person": 88}
-    assert library.copies() == 1
+async def assert_kept_and_undone(server: StrictS3UnderTest, drawn: Drawn) -> None:
+    """Two runs write, and are undone: all that is not ours stays, and ours comes and goes."""
+    library = Library(server, acls_enabled=bool(drawn.grants), versioned=drawn.versioned)
+    ref = drawn.put_into(library)
+    states = [everything(library.stored(ref), drawn.changing)]
+    foreign = everything_else(library.stored(ref), drawn.changing)
+    runs = []
+    for tagging in (TAGGING, OTHER_ANSWER):
+        runs.append(await library.run(ref, tagging))
+        assert (await library.write(ref, tagging)).status is WriteStatus.UNCHANGED
+        assert everything_else(library.stored(ref), drawn.changing) == foreign
+        assert library.labels(ref) == tagging.tags["auto"]
+        states.append(everything(library.stored(ref), drawn.changing))
+    while runs:
+        assert everything(library.stored(ref), drawn.changing) == states.pop()
+        assert (await library.sink.undo(ref, runs.pop())).status is WriteStatus.WRITTEN
+    assert everything(library.stored(ref), drawn.changing) == states.pop()
+    assert library.copies() == 4
+    await library.sink.aclose()
 
 
 async def test_the_server_would_show_a_careless_copy(library: Library) -> None:
@@ -419,6 +472,107 @@ async def test_a_note_that_travels_with_new_content_is_renewed(library: Library)
     assert library.stored(ref).metadata[encoding.SOURCE_ETAG] == library.stored(ref).etag
 
 
+# --- undo -------------------------------------------------------------------------------------------------
+
+
+async def test_content_that_comes_between_an_undos_look_and_its_copy_stays(library: Library) -> None:
+    ref = library.put()
+    written = await library.run(ref)
+
+    def overwrite() -> None:
+        library.client.put_object(Bucket=library.bucket, Key=key_of(ref), Body=b"newer")
+
+    library.server.faults.before("CopyObject", overwrite)
+    assert (await library.sink.undo(ref, written)).status is WriteStatus.UNCHANGED
+    assert library.stored(ref).body == b"newer"
+
+
+async def test_new_content_that_carries_our_metadata_is_left_alone(library: Library) -> None:
+    ref = library.put()
+    written = await library.run(ref)
+    metadata = library.stored(ref).metadata
+    library.client.put_object(Bucket=library.bucket, Key=key_of(ref), Body=b"edited", Metadata=metadata)
+    undo = await library.sink.undo(ref, written)
+    assert (undo.status, undo.reason) == (WriteStatus.STALE, "changed_since")
+    assert library.stored(ref).metadata == metadata
+
+
+async def test_what_others_wrote_since_is_kept_by_undo(library: Library) -> None:
+    ref = library.put(Metadata={"owner": "someone"})
+    written = await library.run(ref)
+    library.edit(ref, metadata={**library.stored(ref).metadata, "owner": "someone else", "more": "yes"})
+    assert (await library.sink.undo(ref, written)).status is WriteStatus.WRITTEN
+    assert library.stored(ref).metadata == {"owner": "someone else", "more": "yes"}
+
+
+async def test_earlier_values_that_find_no_room_any_more_are_not_cut(library: Library) -> None:
+    ref = library.put()
+    labels = {f"label {number}": 50.0 for number in range(50)}
+    await library.run(ref, replace(TAGGING, tags={"auto": labels, "user": None}))
+    written = await library.run(ref, OTHER_ANSWER)
+    library.edit(ref, metadata={**library.stored(ref).metadata, "owner": "x" * 1500})
+    assert (await library.sink.undo(ref, written)).reason == "no_room"
+    assert library.labels(ref) == {"sea": 55}
+
+
+async def test_an_image_that_can_no_longer_be_copied_keeps_our_metadata(library: Library) -> None:
+    ref = library.put()
+    written = await library.run(ref)
+    library.edit(ref, storage_class="GLACIER")
+    assert (await library.sink.undo(ref, written)).reason == "storage_class"
+
+
+async def test_a_deleted_image_has_nothing_to_undo(library: Library) -> None:
+    ref = library.put()
+    written = await library.run(ref)
+    library.client.delete_object(Bucket=library.bucket, Key=key_of(ref))
+    assert (await library.sink.undo(ref, written)).status is WriteStatus.UNCHANGED
+
+
+async def test_an_undo_whose_answer_was_lost_is_found_done(library: Library) -> None:
+    ref = library.put()
+    written = await library.run(ref)
+    library.server.faults.once("CopyObject", Fault(hangs_up=True, applied=True))
+    with pytest.raises(SinkConflictError):
+        await library.sink.undo(ref, written)
+    assert (await library.sink.undo(ref, written)).status is WriteStatus.UNCHANGED
+    assert library.labels(ref) is None
+
+
+# --- the marker -------------------------------------------------------------------------------------------
+
+
+async def marked(library: Library, ref: ImageRef) -> bool:
+    return await library.sink.marked(ref, TAGGING.engine_config, TAGGING.policy, "run-next")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"etag": "1" * 32 + "-2"}, {"encryption": {"x-amz-server-side-encryption": "aws:kms", KEY_ID: "k"}}],
+)
+async def test_the_next_listing_finds_its_images_marked(library: Library, fields: dict[str, Any]) -> None:
+    ref = library.edit(library.put(), **fields)
+    await library.write(ref)
+    assert await marked(library, library.listed(key_of(ref)))
+
+
+@pytest.mark.parametrize("encryption", [{}, {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "k"}])
+async def test_an_editor_that_keeps_our_metadata_does_not_keep_the_mark(
+    library: Library, encryption: dict[str, Any]
+) -> None:
+    ref = library.put(**encryption)
+    await library.write(ref)
+    metadata = library.stored(ref).metadata
+    library.client.put_object(
+        Bucket=library.bucket, Key=key_of(ref), Body=b"cropped", Metadata=metadata, **encryption
+    )
+    assert not await marked(library, library.listed(key_of(ref)))
+
+
+async def test_an_object_that_nobody_can_look_at_is_not_marked(library: Library) -> None:
+    assert not await marked(library, library.edit(library.put(), customer_key=True))
+
+
 # --- versions ---------------------------------------------------------------------------------------------
 
 
@@ -440,6 +594,37 @@ async def test_the_copy_is_made_from_the_version_that_was_looked_at(versioned_li
     versioned_library.server.faults.before("CopyObject", touch)
     await versioned_library.write(ref)
     assert len(versioned_library.history(ref)) == 3
+
+
+LOCKS = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 9}}}
+
+
+async def test_a_bucket_that_locks_objects_gets_no_new_versions(versioned_library: Library) -> None:
+    """HEAD shows no lock to those who may not read locks, so the bucket is asked."""
+    library = versioned_library
+    library.client.put_object_lock_configuration(
+        Bucket=library.bucket, ObjectLockConfiguration=cast(Any, LOCKS), ChecksumAlgorithm="CRC32"
+    )
+    ref = library.put()
+    assert (await library.write(ref)).reason == "object_lock"
+    assert len(library.history(ref)) == 1
+
+
+async def test_locks_that_may_not_be_asked_for_are_not_guessed(versioned_library: Library) -> None:
+    library = versioned_library
+    ref = library.put()
+    library.server.faults.once("GetObjectLockConfiguration", Fault(403, "AccessDenied"))
+    assert (await library.write(ref)).reason == "object_lock_unreadable"
+    assert library.copies() == 0
+
+
+async def test_a_deleted_image_does_not_come_back(versioned_library: Library) -> None:
+    ref = versioned_library.put()
+    versioned_library.client.delete_object(Bucket=versioned_library.bucket, Key=key_of(ref))
+    with pytest.raises(SinkRejectedError) as caught:
+        await versioned_library.write(ref)
+    assert caught.value.code == "missing"
+    assert versioned_library.copies() == 0
 
 
 # --- a server's bad moments -------------------------------------------------------------------------------

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import botocore.session
 import pytest
 
 from tagmill.worker.models import S3Object
-from tagmill.worker.sinks.s3_object import MAX_COPY_BYTES, StoredObject
+from tagmill.worker.sinks.s3_bucket import GRANT_ARGUMENTS
+from tagmill.worker.sinks.s3_object import CHECKSUM_FIELDS, MAX_COPY_BYTES, SAME_NAME, StoredObject
 
 MD5, OTHER_MD5, MULTIPART = "a" * 32, "b" * 32, "c" * 32 + "-2"
 HEAD: dict[str, Any] = {"ETag": f'"{MD5}"', "ContentLength": 8, "Metadata": {}}
@@ -81,6 +83,7 @@ def test_our_keys_are_ours_in_any_case_and_only_the_known_ones() -> None:
         ("replica", {"ReplicationStatus": "REPLICA"}),
         ("missing_meta", {"MissingMeta": 1}),
         ("encryption", {"ServerSideEncryption": "aws:fsx"}),
+        ("encryption", {"ServerSideEncryption": "aws:kms"}),
         ("not_ascii", {"Metadata": {"owner": "Jörg"}}),
         ("not_ascii", {"ContentDisposition": "inline; filename=\u00fc.jpg"}),
     ],
@@ -97,7 +100,7 @@ def test_what_could_be_lost_is_left_alone(reason: str, fields: dict[str, Any]) -
         {"StorageClass": "GLACIER_IR"},
         {"ReplicationStatus": "COMPLETED"},
         {"ObjectLockLegalHoldStatus": "OFF"},
-        {"ServerSideEncryption": "aws:kms:dsse"},
+        {"ServerSideEncryption": "aws:kms:dsse", "SSEKMSKeyId": "arn"},
     ],
 )
 def test_what_can_be_kept_is_no_obstacle(fields: dict[str, Any]) -> None:
@@ -124,6 +127,48 @@ def test_a_bucket_key_is_named_either_way(*, enabled: bool) -> None:
         "SSEKMSKeyId": "arn",
         "BucketKeyEnabled": enabled,
     }
+
+
+#: Fields of a HEAD that say something about the answer or follow from the rest: a copy has its own.
+OF_THE_ANSWER = {
+    *("AcceptRanges", "ContentRange", "DeleteMarker", "PartsCount", "RequestCharged"),
+    *("ETag", "LastModified", "VersionId", "ContentLength"),
+    *("ChecksumType", "TagCount", "Expiration", "Restore"),  # tags are copied; lifecycle says the others
+}
+ANSWERED_BY_OBSTACLES = {
+    *("ArchiveStatus", "MissingMeta", "ReplicationStatus", "SSECustomerAlgorithm", "SSECustomerKeyMD5"),
+    *("ObjectLockMode", "ObjectLockRetainUntilDate", "ObjectLockLegalHoldStatus"),
+    *("ObjectLockEventHold", "ObjectLockEventHoldDurationDays", "ObjectLockEventHoldDurationYears"),
+}
+
+
+def test_every_field_that_a_head_can_have_is_sent_again_or_answered_otherwise() -> None:
+    """A field that a newer botocore brings has to be thought about."""
+    model = botocore.session.get_session().get_service_model("s3")
+    known = set(model.operation_model("HeadObject").output_shape.members)
+    kept = {*SAME_NAME, "Metadata", "BucketKeyEnabled", *CHECKSUM_FIELDS} - {"ExpiresString"} | {"Expires"}
+    assert kept | OF_THE_ANSWER | ANSWERED_BY_OBSTACLES == known
+
+
+#: What is not sent: other ways to say the same, conditions that do not fit, other people's keys.
+NOT_SENT = {
+    *("ACL", "AnnotationDirective", "Tagging", "IfNoneMatch", "RequestPayer", "SSEKMSEncryptionContext"),
+    *("CopySourceIfModifiedSince", "CopySourceIfNoneMatch", "CopySourceIfUnmodifiedSince"),
+    *("CopySourceSSECustomerAlgorithm", "CopySourceSSECustomerKey", "CopySourceSSECustomerKeyMD5"),
+    *("SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5"),
+    *("ExpectedBucketOwner", "ExpectedSourceBucketOwner"),
+    *("ObjectLockMode", "ObjectLockRetainUntilDate", "ObjectLockLegalHoldStatus"),
+    *("ObjectLockEventHold", "ObjectLockEventHoldDurationDays", "ObjectLockEventHoldDurationYears"),
+}
+
+
+def test_every_field_that_a_copy_can_have_is_sent_or_left_out_on_purpose() -> None:
+    model = botocore.session.get_session().get_service_model("s3")
+    known = set(model.operation_model("CopyObject").input_shape.members)
+    sent = {*SAME_NAME, *GRANT_ARGUMENTS.values(), "BucketKeyEnabled", "ChecksumAlgorithm", "Metadata"}
+    sent |= {"MetadataDirective", "TaggingDirective", "Bucket", "Key", "CopySource", "CopySourceIfMatch"}
+    sent |= {"IfMatch", "Expires"}
+    assert (sent - {"ExpiresString"}) | NOT_SENT == known
 
 
 def test_dsse_knows_no_bucket_key() -> None:
