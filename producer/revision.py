@@ -18,7 +18,8 @@ from tagmill.worker.store.undo import PREVIOUS, UndoValues
 from tagmill.worker.store.view import BEFORE_ALL, FAILED, Place, View
 
 OTHERS = "others"  #: rows that the pass leaves alone
-UNDOABLE = frozenset({WriteStatus.WRITTEN, WriteStatus.UNCHANGED, WriteStatus.FAILED})
+#: A failed write may have been carried out, a stale or needless one may repeat what an earlier pass did.
+UNDOABLE = frozenset(WriteStatus) - {WriteStatus.SKIPPED}
 Wanted = Callable[[Json], bool]
 
 

@@ -90,6 +90,12 @@ class SinkConflictError(RetryableError):
     code = "conflict"
 
 
+class SinkBusyError(SinkConflictError):
+    """The store asks for time: worth more tries than a conflict, in growing pauses."""
+
+    code = "slow_down"
+
+
 class PermanentError(ItemError):
     """The same request would fail the same way."""
 

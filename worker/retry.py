@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from random import Random
 
-from tagmill.worker.errors import BadResponseError, ItemError, RetryableError, ThrottledError
+from tagmill.worker.errors import (
+    BadResponseError,
+    ItemError,
+    RetryableError,
+    SinkBusyError,
+    ThrottledError,
+)
 
 ATTEMPTS = 3
 BAD_RESPONSE_ATTEMPTS = 2
+BUSY_ATTEMPTS = 6  #: a store that asks for time gets about half a minute, in growing pauses
 SHORTEST_SECONDS = 0.5
 LONGEST_SECONDS = 30.0
 RETRY_RATIO = 0.1
@@ -30,6 +37,8 @@ def delay(error: ItemError, attempt: int, rng: Random) -> float | None:
 
 
 def _attempts(error: RetryableError) -> int:
+    if isinstance(error, SinkBusyError):
+        return BUSY_ATTEMPTS
     return BAD_RESPONSE_ATTEMPTS if isinstance(error, BadResponseError) else ATTEMPTS
 
 

@@ -387,9 +387,11 @@ async def test_values_that_somebody_edited_are_left_alone(place: Place) -> None:
     written = await run_at(place, TAGGING)
     place.edit_values()
     before, mutations = place.everything(), place.mutations()
-    undo = await place.sink.undo(place.ref, written)
-    assert (undo.status, undo.reason) == (WriteStatus.STALE, "changed_since")
-    assert (place.everything(), place.mutations()) == (before, mutations)
+    for _ in range(2):
+        undo = await place.sink.undo(place.ref, written)
+        assert (undo.status, undo.reason) == (WriteStatus.STALE, "changed_since")
+        assert (place.everything(), place.mutations()) == (before, mutations)
+        written = replace(written, write=asdict(undo))  # of the row that the undo pass leaves
 
 
 async def test_undo_never_touches_new_content(place: Place) -> None:

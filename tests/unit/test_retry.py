@@ -13,6 +13,7 @@ from tagmill.worker.errors import (
     EngineUnreachableError,
     ImageNotFoundError,
     ItemError,
+    SinkBusyError,
     SinkConflictError,
     ThrottledError,
 )
@@ -32,6 +33,11 @@ RNG = Random(7)  # noqa: S311 - guards nothing
 def test_the_moments_failures_get_three_attempts(error: type[ItemError]) -> None:
     delays = [delay(error("down"), attempt, RNG) for attempt in (1, 2, 3)]
     assert [wait is None for wait in delays] == [False, False, True]
+
+
+def test_a_busy_store_gets_more_attempts() -> None:
+    delays = [delay(SinkBusyError("busy"), attempt, RNG) for attempt in range(1, 7)]
+    assert [wait is None for wait in delays] == [*[False] * 5, True]
 
 
 def test_an_answer_that_is_none_gets_two_attempts() -> None:

@@ -10,6 +10,7 @@ from fakes.sink import FakeSink
 
 from tagmill.worker.errors import (
     RedisUnavailableError,
+    SinkBusyError,
     SinkConflictError,
     SinkRejectedError,
     TaggingError,
@@ -78,10 +79,18 @@ async def test_a_conflict_is_tried_again_after_a_while(recorder: Recorder) -> No
 
 
 async def test_a_conflict_that_does_not_end_is_a_failed_write(recorder: Recorder) -> None:
-    sink = FakeSink(failures=[SinkConflictError("busy", code="slow_down")] * 9)
+    sink = FakeSink(failures=[SinkConflictError("changed")] * 9)
     writes = await recorder.write(sink)
-    assert writes["fake"] == Write(WriteStatus.FAILED, reason="slow_down: busy")
+    assert writes["fake"] == Write(WriteStatus.FAILED, reason="conflict: changed")
     assert len(sink.failures) == 6
+
+
+async def test_a_busy_store_gets_more_tries_and_growing_pauses(recorder: Recorder) -> None:
+    sink = FakeSink(failures=[SinkBusyError("503 SlowDown")] * 9)
+    writes = await recorder.write(sink)
+    assert writes["fake"] == Write(WriteStatus.FAILED, reason="slow_down: 503 SlowDown")
+    assert len(sink.failures) == 3
+    assert all(pause <= 2.0**number for number, pause in enumerate(recorder.slept, 1))
 
 
 async def test_a_refusal_is_not_tried_again_and_other_sinks_go_on(recorder: Recorder) -> None:

@@ -57,8 +57,8 @@ class Written:
 
     @property
     def as_written(self) -> Tagging | None:
-        """What stands there unless somebody changed it; None where the row cannot tell: a write failed."""
-        return self.tagging if self._status in {WriteStatus.WRITTEN, WriteStatus.UNCHANGED} else None
+        """What stands there unless somebody changed it; None after a failure, which may have left either."""
+        return None if self._status is WriteStatus.FAILED else self.tagging
 
     def kept(self, replaced: str | None) -> Mapping[str, Any] | None:
         """Return `previous` if it holds the values that the run replaced, by what the place itself says."""
@@ -66,7 +66,7 @@ class Written:
 
     def not_ours(self) -> Write:
         """Return what is said of a place that shows something else than this run's write."""
-        if self._status is WriteStatus.WRITTEN:
+        if self._status in {WriteStatus.WRITTEN, WriteStatus.STALE}:
             return Write(WriteStatus.STALE, reason="changed_since")
         return Write(WriteStatus.UNCHANGED)
 

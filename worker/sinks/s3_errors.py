@@ -9,7 +9,13 @@ from http import HTTPStatus
 from botocore import exceptions as aws
 from botocore.parsers import ResponseParserError
 
-from tagmill.worker.errors import CredentialsError, SinkConflictError, SinkRejectedError, TaggingError
+from tagmill.worker.errors import (
+    CredentialsError,
+    SinkBusyError,
+    SinkConflictError,
+    SinkRejectedError,
+    TaggingError,
+)
 
 #: From the S3 list of error codes; a HEAD has no body, so its code is the bare status.
 MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "NotFound", "404"})
@@ -65,7 +71,7 @@ def error_for(error: aws.ClientError, operation: str) -> TaggingError:
     if code in MISSING:
         return SinkRejectedError(f"{says}; the image is gone", code="missing", http_status=status)
     if _is_passing(code, status):
-        return SinkConflictError(says, code=_passing_code(code, status), http_status=status)
+        return _passing_error(code, status, says)
     if status == HTTPStatus.FORBIDDEN:
         says = f"{says}; allow it (docs/write-back.md, Permissions)"
         return SinkRejectedError(says, code="forbidden", http_status=status)
@@ -86,7 +92,8 @@ def _is_passing(code: str, status: int) -> bool:
     return passing or code in BUSY or code == TIMED_OUT
 
 
-def _passing_code(code: str, status: int) -> str:
+def _passing_error(code: str, status: int, says: str) -> SinkConflictError:
     if code in BUSY:
-        return "slow_down"
-    return "conflict" if status == HTTPStatus.CONFLICT else "unavailable"
+        return SinkBusyError(says, http_status=status)
+    passing = "conflict" if status == HTTPStatus.CONFLICT else "unavailable"
+    return SinkConflictError(says, code=passing, http_status=status)

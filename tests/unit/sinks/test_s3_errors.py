@@ -6,7 +6,13 @@ import pytest
 from botocore import exceptions as aws
 from botocore.parsers import ResponseParserError
 
-from tagmill.worker.errors import CredentialsError, SinkConflictError, SinkRejectedError, TaggingError
+from tagmill.worker.errors import (
+    CredentialsError,
+    SinkBusyError,
+    SinkConflictError,
+    SinkRejectedError,
+    TaggingError,
+)
 from tagmill.worker.sinks.s3_errors import PreconditionFailedError, error_for, translated
 
 SECRET = "secret-in-the-server's-text"
@@ -23,9 +29,9 @@ def answer(status: int, code: str) -> aws.ClientError:
         (412, "PreconditionFailed", PreconditionFailedError, "precondition"),
         (409, "ConditionalRequestConflict", SinkConflictError, "conflict"),
         (409, "OperationAborted", SinkConflictError, "conflict"),
-        (503, "SlowDown", SinkConflictError, "slow_down"),
-        (503, "503", SinkConflictError, "slow_down"),
-        (200, "SlowDown", SinkConflictError, "slow_down"),
+        (503, "SlowDown", SinkBusyError, "slow_down"),
+        (503, "503", SinkBusyError, "slow_down"),
+        (200, "SlowDown", SinkBusyError, "slow_down"),
         (200, "InternalError", SinkConflictError, "unavailable"),
         (500, "InternalError", SinkConflictError, "unavailable"),
         (400, "RequestTimeout", SinkConflictError, "unavailable"),
