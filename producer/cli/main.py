@@ -7,7 +7,9 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
+from tagmill.producer.cli.export import export
 from tagmill.producer.cli.passes import retag, retry, undo
+from tagmill.producer.cli.policy import policy
 from tagmill.producer.cli.run import run
 from tagmill.producer.cli.servers import sandbox, worker
 from tagmill.producer.cli.status import status
@@ -27,6 +29,8 @@ app.command()(status)
 app.command()(retry)
 app.command()(retag)
 app.command()(undo)
+app.command()(export)
+app.add_typer(policy, name="policy")
 app.command()(sandbox)
 
 

@@ -9,6 +9,7 @@ from importlib import resources
 
 import jsonschema
 import orjson
+from fakes.rows import CONTEXT, NOT_TAGGED, SOURCES, TAGGED
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,48 +29,8 @@ from tagmill.worker.models import (
     WriteStatus,
 )
 from tagmill.worker.policy import TagPolicy
-from tagmill.worker.rows import ERROR_LENGTH, RowContext, build_row, under_policy
+from tagmill.worker.rows import ERROR_LENGTH, build_row, under_policy
 
-CONTEXT = RowContext("a-run", 0, TagPolicy(), "filestack", "2", "f" * 16)
-TEXT, COUNT = st.text(min_size=1), st.integers(0, 10**12)
-TIME = st.datetimes().map(lambda time: f"{time:%Y-%m-%dT%H:%M:%S}Z".rjust(20, "0"))
-SOURCES = st.one_of(
-    st.builds(S3Object, TEXT, TEXT, st.none() | TEXT, st.none() | COUNT, st.none() | TIME, st.none() | TEXT),
-    st.builds(LocalFile.at, st.just("/photos"), st.binary(min_size=1), COUNT, st.integers(-(2**62), 2**62)),
-    st.builds(Handle, TEXT, st.none() | COUNT),
-    st.builds(BadLine, st.text(), COUNT, TEXT),
-)
-ANSWERS = st.builds(
-    Answer,
-    st.fixed_dictionaries(
-        {
-            "auto": st.dictionaries(st.text(), st.integers(0, 100) | st.floats(0, 100)),
-            "user": st.none() | st.text(),
-        }
-    ),
-    st.lists(st.sampled_from(["no_tags", "partial"])).map(tuple),
-)
-WRITES = st.dictionaries(
-    st.sampled_from(["metadata", "sidecar"]),
-    st.builds(
-        Write, st.sampled_from(WriteStatus), st.none() | TEXT, st.none() | TEXT, st.none() | TEXT, COUNT
-    ),
-)
-COST = {
-    "attempts": st.integers(0, 9),
-    "calls": st.integers(0, 9),
-    "maybe_charged": st.integers(0, 9),
-    "http_status": st.none() | st.integers(100, 599),
-    "latency_ms": st.none() | COUNT,
-    "transfer": st.none() | st.sampled_from(["handle", "alias", "url", "upload"]),
-}
-TAGGED = st.builds(Outcome, st.just(Status.TAGGED), ANSWERS, writes=WRITES, tagged_at=TIME, **COST)
-NOT_TAGGED = st.builds(
-    Outcome,
-    st.sampled_from([Status.FAILED, Status.SKIPPED, Status.QUARANTINED, Status.CANCELLED]),
-    error=st.builds(Failure, TEXT, TEXT, st.text(max_size=2 * ERROR_LENGTH)),
-    **COST,
-)
 SKIPPED = Outcome(Status.SKIPPED, error=Failure("ImageRejectedError", "not_an_image", "no image"))
 
 

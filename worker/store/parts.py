@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -38,6 +39,13 @@ class Parts:
 
     def rows_at(self, shard: int, offset: int) -> Iterator[dict[str, Any]]:
         return jsonl.unpack(self._files.read(self._name(f"{shard_name(shard)}-{offset:05d}")))
+
+    def lines_of_shard(self, shard: int) -> Iterator[bytes]:
+        """Rows of the shard's committed chunks, in plan order, as JSON without line ends."""
+        stem = shard_name(shard)
+        names = self._files.names(f"{self._folder}/parts", stem)
+        for name in itertools.takewhile(lambda name: name.startswith(stem), names):
+            yield from jsonl.unpack_lines(self._files.read(f"{self._folder}/parts/{name}"))
 
     def lines(self, chunk: Chunk) -> list[bytes]:
         return jsonl.unpack_lines(self._files.read(self._name(chunk.name)))
