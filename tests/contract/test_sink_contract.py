@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from fakes.sink import FakeSink
 from servers.s3 import S3UnderTest, running_s3
+from servers.sink_places import FakePlace, MetadataPlace, Place, S3Place, SidecarPlace, TagsPlace
 from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
 
-from tagmill.worker.models import Handle, ImageRef, LocalFile, S3Object, Write, WriteStatus
-from tagmill.worker.sinks import encoding
-from tagmill.worker.sinks.base import Sink, Tagged, Tagging, Written
-from tagmill.worker.sinks.s3_metadata import S3MetadataSink
-from tagmill.worker.sinks.sidecar import SidecarSink
+from tagmill.worker.models import Handle, ImageRef, Write, WriteStatus
+from tagmill.worker.sinks.base import Tagged, Tagging, Written
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from mypy_boto3_s3 import S3Client
 
 TAGGING = Tagging(
     run_id="run-one",
@@ -33,153 +27,6 @@ TAGGING = Tagging(
     tagged_at="2026-11-22T00:00:00Z",
 )
 OTHER_ANSWER = replace(TAGGING, run_id="run-two", tags={"auto": {"sea": 55}, "user": None})
-
-
-class Place(Protocol):
-    """One image and the sink that writes beside it or on it."""
-
-    ref: ImageRef
-
-    @property
-    def sink(self) -> Sink: ...
-
-    def labels(self) -> Mapping[str, float] | None:
-        """Ours, as a reader finds them."""
-        ...
-
-    def everything_else(self) -> Any:
-        """The image's bytes and all that others wrote."""
-        ...
-
-    def everything(self) -> Any:
-        """The same, and what we wrote, but for what no undo can bring back."""
-        ...
-
-    def mutations(self) -> int: ...
-
-    def replace_content(self) -> None: ...
-
-    def edit_values(self) -> None:
-        """Change our labels by hand, and leave the rest of what we wrote."""
-        ...
-
-
-class FakePlace:
-    def __init__(self) -> None:
-        self.sink = FakeSink()
-        self.ref = ImageRef(S3Object("bucket", "photo.jpg", etag="0" * 32))
-
-    def labels(self) -> Mapping[str, float] | None:
-        tagging = self.sink.written.get(self.ref.id)
-        return tagging.tags["auto"] if tagging else None
-
-    def everything_else(self) -> Any:
-        return None
-
-    def everything(self) -> Any:
-        return dict(self.sink.written)
-
-    def mutations(self) -> int:
-        return self.sink.writes
-
-    def replace_content(self) -> None:
-        self.sink.changed.add(self.ref.id)
-
-    def edit_values(self) -> None:
-        standing = self.sink.written[self.ref.id]
-        self.sink.written[self.ref.id] = replace(standing, tags={"auto": {"edited": 1}, "user": None})
-
-
-class SidecarPlace:
-    def __init__(self, folder: Path) -> None:
-        self.sink = SidecarSink()
-        self._folder = folder
-        self._image = folder / "photo.jpg"
-        self._image.write_bytes(b"\xff\xd8 image")
-        (folder / "notes.txt").write_text("someone else's")
-        found = self._image.stat()
-        self.ref = ImageRef(LocalFile.at(str(folder), b"photo.jpg", found.st_size, found.st_mtime_ns))
-
-    @property
-    def _sidecar(self) -> Path:
-        return self._folder / "photo.jpg.tags.json"
-
-    def labels(self) -> Mapping[str, float] | None:
-        if not self._sidecar.exists():
-            return None
-        labels: dict[str, float] = json.loads(self._sidecar.read_text())["tags"]["auto"]
-        return labels
-
-    def everything_else(self) -> Any:
-        files = (path for path in self._folder.iterdir() if path != self._sidecar)
-        return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
-
-    def everything(self) -> Any:
-        sidecar = self._sidecar.read_bytes() if self._sidecar.exists() else None
-        return self.everything_else(), sidecar
-
-    def mutations(self) -> int:
-        """A rename gives the name a new inode."""
-        return self._sidecar.stat().st_ino if self._sidecar.exists() else 0
-
-    def replace_content(self) -> None:
-        os.utime(self._image, ns=(1, 1))
-
-    def edit_values(self) -> None:
-        self._sidecar.write_text(self._sidecar.read_text().replace("sky", "edited"))
-
-
-class S3Place:
-    def __init__(self, client: S3Client, bucket: str) -> None:
-        self.sink = S3MetadataSink(client, lanes=2)
-        self._client = client
-        self._at: Any = {"Bucket": bucket, "Key": "a b/photo +%41ü.jpg"}
-        self._copies = 0
-        etag = client.put_object(
-            **self._at,
-            Body=b"\xff\xd8 image",
-            ContentType="image/jpeg",
-            CacheControl="max-age=60",
-            ContentDisposition='inline; filename="a.jpg"',
-            ContentLanguage="de",
-            Metadata={"owner": "someone", "tagmill-other": "not ours"},
-            Tagging="team=web&cost=a%20b",
-            StorageClass="STANDARD_IA",
-            ServerSideEncryption="AES256",
-        )["ETag"].strip('"')
-        self.ref = ImageRef(S3Object(self._at["Bucket"], self._at["Key"], etag=etag, size=8))
-        client.meta.events.register("before-call.s3.CopyObject", self._count)
-
-    def _count(self, **_: Any) -> None:
-        self._copies += 1
-
-    def labels(self) -> Mapping[str, float] | None:
-        return encoding.decode(self._client.head_object(**self._at)["Metadata"])
-
-    def everything_else(self) -> Any:
-        fields = self.everything()
-        fields["Metadata"] = {k: v for k, v in fields["Metadata"].items() if k not in encoding.OWN_KEYS}
-        return fields
-
-    def everything(self) -> Any:
-        answer: Any = self._client.get_object(**self._at)
-        answer["Body"] = answer["Body"].read()
-        answer["TagSet"] = self._client.get_object_tagging(**self._at)["TagSet"]
-        return {k: v for k, v in answer.items() if k not in {"ResponseMetadata", "LastModified"}}
-
-    def mutations(self) -> int:
-        return self._copies
-
-    def replace_content(self) -> None:
-        self._client.put_object(**self._at, Body=b"another image", Metadata={"new": "yes"})
-
-    def edit_values(self) -> None:
-        metadata = self._client.head_object(**self._at)["Metadata"]
-        edited = {**metadata, encoding.TAGS: "edited:1"}
-        self._client.copy_object(
-            **self._at, CopySource=self._at, MetadataDirective="REPLACE", Metadata=edited
-        )
-        self._copies = 0
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +41,11 @@ def moto_url() -> Iterator[str]:
         yield server.url
 
 
-@pytest.fixture(params=["fake", "sidecar", "metadata-strict", "metadata-moto"])
+SINKS: dict[str, type[S3Place]] = {"metadata": MetadataPlace, "tags": TagsPlace}
+SERVERS = ("strict", "moto")
+
+
+@pytest.fixture(params=["fake", "sidecar", *(f"{sink}-{server}" for sink in SINKS for server in SERVERS)])
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
     place = _place(request, tmp_path)
     yield place
@@ -202,17 +53,18 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 def _place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    match request.param:
-        case "fake":
+    match request.param.split("-"):
+        case ["fake"]:
             return FakePlace()
-        case "sidecar":
+        case ["sidecar"]:
             return SidecarPlace(tmp_path)
-        case "metadata-strict":
+        case [sink, "strict"]:
             server: StrictS3UnderTest = request.getfixturevalue("strict_s3")
-            return S3Place(server.client(), server.new_bucket())
-        case _:
+            return SINKS[sink](server.client(), server.new_bucket())
+        case [sink, _]:
             moto = S3UnderTest(request.getfixturevalue("moto_url"))
-            return S3Place(moto.client(), moto.bucket())
+            return SINKS[sink](moto.client(), moto.bucket())
+    raise AssertionError(request.param)
 
 
 class Kept:

@@ -65,10 +65,11 @@ class S3UnderTest:
             "TAGMILL_S3_ENDPOINT_URL": self.url,
         }
 
-    def client(self, *, attempts: int = 3) -> S3Client:
+    def client(self, *, attempts: int = 3, connections: int = 10) -> S3Client:
         config = Config(
             s3={"addressing_style": "path"},
             retries={"mode": "standard", "total_max_attempts": attempts},
+            max_pool_connections=connections,
             connect_timeout=5,
             read_timeout=30,
         )

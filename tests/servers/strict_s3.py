@@ -12,14 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import boto3
-from botocore.config import Config
 from servers import (
     strict_s3_annotations,
     strict_s3_bucket_config,
     strict_s3_objects,
     strict_s3_tagging,
 )
+from servers.s3 import S3UnderTest
 from servers.strict_s3_fields import MAX_METADATA_BYTES
 from servers.strict_s3_http import Faults, Request, Response, S3Error, refusal, serving, spoiled
 from servers.strict_s3_store import Bucket, Event, Operation, Store, Stored, ticks
@@ -122,11 +121,7 @@ class StrictS3UnderTest:
 
     def client(self) -> S3Client:
         """A client of its own, with one attempt a request."""
-        config = Config(
-            s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}, max_pool_connections=32
-        )
-        session = boto3.session.Session("testing", "testing", region_name="us-east-1")
-        return session.client("s3", endpoint_url=self.url, config=config)
+        return S3UnderTest(self.url).client(attempts=1, connections=32)
 
     def new_bucket(self, *, versioned: bool = False, **fields: Any) -> str:
         """An empty bucket that no other test knows; `fields` are `Bucket`'s."""

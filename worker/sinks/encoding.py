@@ -40,7 +40,7 @@ def encode(labels: Mapping[str, float], fixed: Mapping[str, str], foreign: Mappi
     """
     room = BUDGET_BYTES - metadata_bytes(fixed) - metadata_bytes(foreign)
     words = [_word(label, confidence) for label, confidence in ranked(labels)]
-    kept = _fitting(words, room - len(TAGS))
+    kept = fitting(words, room - len(TAGS))
     if room < 0 or (words and not kept):
         raise NoRoomError(f"{BUDGET_BYTES - room} of {BUDGET_BYTES} bytes of metadata are taken")
     tags = {TAGS: ",".join(kept)} if kept else {}
@@ -72,7 +72,8 @@ def metadata_bytes(metadata: Mapping[str, str]) -> int:
     return sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
 
 
-def _fitting(words: Iterable[str], room: int) -> list[str]:
+def fitting(words: Iterable[str], room: int) -> list[str]:
+    """Return as many of the first words as fit, one byte between two."""
     kept: list[str] = []
     for word in words:
         room -= len(word) + bool(kept)
@@ -83,10 +84,11 @@ def _fitting(words: Iterable[str], room: int) -> list[str]:
 
 
 def _word(label: str, confidence: float) -> str:
-    return f"{quote(label, safe='', errors=_SURROGATES)}:{_number(confidence)}"
+    return f"{quote(label, safe='', errors=_SURROGATES)}:{number(confidence)}"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Return a confidence as short as it can be written."""
     return str(int(value)) if value == int(value) else repr(float(value))
 
 

@@ -113,9 +113,23 @@ class StoredObject:
 
     def has_same_note(self, source_etag: str) -> bool:
         """Whether our note of the source still names this content, so that it needs no renewing."""
+        return self.own.get(encoding.SOURCE_ETAG) == source_etag or self._surviving_note is not None
+
+    @property
+    def content_etag(self) -> str:
+        """The ETag that this content had before any copy of ours changed it."""
+        return self._surviving_note or self.etag
+
+    @property
+    def _surviving_note(self) -> str | None:
+        """Our note of the source where a copy changed the ETag and nothing says that the content is new."""
         noted = self.own.get(encoding.SOURCE_ETAG)
-        survived = noted is not None and self._has_noted_size and not self.keeps_etag(noted)
-        return noted == source_etag or survived
+        survives = noted is not None and self._has_noted_size and not self.keeps_etag(noted)
+        return noted if survives else None
+
+    @property
+    def is_replica(self) -> bool:
+        return bool(self.head.get("ReplicationStatus") == "REPLICA")
 
     @property
     def _has_noted_size(self) -> bool:
@@ -134,7 +148,7 @@ class StoredObject:
             "archived": "ArchiveStatus" in head,
             "object_lock": "ObjectLockMode" in head or "ON" in _holds(head),
             "too_large": head["ContentLength"] > MAX_COPY_BYTES,
-            "replica": head.get("ReplicationStatus") == "REPLICA",
+            "replica": self.is_replica,
             "missing_meta": head.get("MissingMeta", 0) > 0,
             "encryption": self.encryption not in COPYABLE_ENCRYPTIONS or self._hides_its_key,
             "not_ascii": not all(_sendable(text) for text in self._texts()),
