@@ -16,7 +16,9 @@ from fakes.sink import FakeSink
 from tagmill.worker.models import ImageRef, LocalFile, S3Object
 from tagmill.worker.sinks import encoding, tag_text
 from tagmill.worker.sinks.base import Sink
+from tagmill.worker.sinks.s3_annotation import ANNOTATION, S3AnnotationSink
 from tagmill.worker.sinks.s3_metadata import S3MetadataSink
+from tagmill.worker.sinks.s3_sidecar import S3SidecarSink
 from tagmill.worker.sinks.s3_tags import S3TagsSink
 from tagmill.worker.sinks.sidecar import SidecarSink
 
@@ -222,6 +224,74 @@ class TagsPlace(S3Place):
         tag_set: Any = [{"Key": key, "Value": value} for key, value in edited.items()]
         self._client.put_object_tagging(**self._at, Tagging={"TagSet": tag_set})
         self._mutations = 0
+
+
+class AnnotationPlace(S3Place):
+    operations = ("PutObjectAnnotation", "DeleteObjectAnnotation")
+
+    def _sink(self, client: S3Client) -> Sink:
+        return S3AnnotationSink(client, lanes=2, proven=lambda _: True)
+
+    def labels(self) -> Mapping[str, float] | None:
+        text = self._annotations().get(ANNOTATION)
+        return None if text is None else json.loads(text)["tags"]["auto"]
+
+    def everything(self) -> Any:
+        return {**super().everything(), "annotations": self._annotations()}
+
+    def everything_else(self) -> Any:
+        fields = self.everything()
+        fields["annotations"].pop(ANNOTATION, None)
+        return fields
+
+    def edit_values(self) -> None:
+        edited = self._annotations()[ANNOTATION].replace("sky", "edited")
+        self._client.put_object_annotation(
+            **self._at, AnnotationName=ANNOTATION, AnnotationPayload=edited.encode()
+        )
+        self._mutations = 0
+
+    def _annotations(self) -> dict[str, str]:
+        listed = self._client.list_object_annotations(**self._at)["Annotations"]
+        names = [entry["AnnotationName"] for entry in listed]
+        return {name: self._read(name) for name in names}
+
+    def _read(self, name: str) -> str:
+        answer = self._client.get_object_annotation(**self._at, AnnotationName=name)
+        return answer["AnnotationPayload"].read().decode()
+
+
+class S3SidecarPlace(S3Place):
+    operations = ("PutObject", "DeleteObject")
+
+    def __init__(self, client: S3Client, bucket: str, prefix: str = "") -> None:
+        super().__init__(client, bucket, prefix)
+        self._beside: Any = {**self._at, "Key": f"{self._at['Key']}.tags.json"}
+        self._mutations = 0
+
+    def _sink(self, client: S3Client) -> Sink:
+        return S3SidecarSink(client, lanes=2)
+
+    def labels(self) -> Mapping[str, float] | None:
+        text = self._sidecar()
+        return None if text is None else json.loads(text)["tags"]["auto"]
+
+    def everything(self) -> Any:
+        return {**super().everything(), "sidecar": self._sidecar()}
+
+    def everything_else(self) -> Any:
+        return super().everything()
+
+    def edit_values(self) -> None:
+        edited = (self._sidecar() or "").replace("sky", "edited")
+        self._client.put_object(**self._beside, Body=edited.encode())
+        self._mutations = 0
+
+    def _sidecar(self) -> str | None:
+        try:
+            return self._client.get_object(**self._beside)["Body"].read().decode()
+        except ClientError:
+            return None
 
 
 def put_image(client: S3Client, at: Any) -> str:
