@@ -22,6 +22,7 @@ class SandboxConfig:
     port: int = DEFAULT_PORT  #: 0: any free one
     aliases: Mapping[str, str] = field(default_factory=dict)  #: storage alias -> folder or http(s) URL prefix
     data_folder: str | None = None  #: where uploads are kept; None: a temporary folder
+    container: str = "sandbox"  #: where its files are, by their metadata; such as a bucket
     rate_limit: Rate | None = None
     throttle_status: int = 429
     latency_seconds: float = 0.0  #: the least time from a tags request to its answer

@@ -72,7 +72,8 @@ class FileApi:
 
     async def metadata(self, request: Request) -> Reply:
         permit_file(self._parts.config, request, STAT, self._parts.clock())
-        work = partial(describe, self._parts.files, self._stored(request), request.query_params)
+        files, container = self._parts.files, self._parts.config.container
+        work = partial(describe, files, container, self._stored(request), request.query_params)
         return json_reply(200, await anyio.to_thread.run_sync(work))
 
     async def delete(self, request: Request) -> Reply:

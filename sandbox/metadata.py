@@ -9,7 +9,6 @@ from typing import Any
 from tagmill.sandbox.files import FileStore, StoredFile
 from tagmill.sandbox.pictures import measure
 
-CONTAINER = "sandbox"
 DEFAULT_FIELDS = (
     "mimetype",
     "uploaded",
@@ -25,14 +24,16 @@ HASHES = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
 ON_REQUEST = ("width", "height", "cloud", "source_url", *HASHES)
 
 
-def describe(files: FileStore, stored: StoredFile, query: Mapping[str, str]) -> dict[str, Any]:
+def describe(
+    files: FileStore, container: str, stored: StoredFile, query: Mapping[str, str]
+) -> dict[str, Any]:
     """The fields named in the query as `=true`, the default ones when none is. Reads the file."""
     wanted = [name for name in (*DEFAULT_FIELDS, *ON_REQUEST) if query.get(name) == "true"]
     path = files.path(stored.handle)
-    return {name: _field(name, stored, path) for name in wanted or DEFAULT_FIELDS}
+    return {name: _field(name, container, stored, path) for name in wanted or DEFAULT_FIELDS}
 
 
-def _field(name: str, stored: StoredFile, path: str) -> Any:
+def _field(name: str, container: str, stored: StoredFile, path: str) -> Any:
     if name in HASHES:
         return _digest(name, path)
     if name in {"width", "height"}:
@@ -47,7 +48,7 @@ def _field(name: str, stored: StoredFile, path: str) -> Any:
         "location": "S3",
         "path": stored.key,
         "key": stored.key,
-        "container": CONTAINER,
+        "container": container,
         "cloud": "S3",
         "source_url": None,
     }[name]

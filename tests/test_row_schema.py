@@ -55,6 +55,7 @@ SOURCES: list[Source] = [
     S3Object("bucket", "key"),
     LocalFile.at("/photos", b"nature/\xff.jpg", 12, 1_700_000_000_000_000_000),
     Handle("AbCdEfGhIjKlMnOpQr01", line=3),
+    Handle("AbCdEfGhIjKlMnOpQr01", behind=S3Object("bucket", "key", "9b2cf5", 12)),
     BadLine("handles.csv", 7, "no such column"),
 ]
 TAGGED = Outcome(

@@ -69,6 +69,11 @@ class LocalFile:
 class Handle:
     handle: str
     line: int | None = None  #: where the list named it, from 1
+    behind: S3Object | None = None  #: the object that keeps its bytes, where write-back goes
+
+    def __post_init__(self) -> None:
+        if isinstance(self.behind, Mapping):  # out of a plan line or a row
+            object.__setattr__(self, "behind", S3Object(**self.behind))
 
     @property
     def id(self) -> str:
@@ -103,6 +108,18 @@ class ImageRef:
     @property
     def id(self) -> str:
         return self.source.id
+
+    @property
+    def target(self) -> ImageRef:
+        """What write-back is about: of a handle the object behind it, where that is known."""
+        behind = self.source.behind if isinstance(self.source, Handle) else None
+        return self if behind is None else ImageRef(behind, self.fresh)
+
+    def at(self, behind: S3Object | None) -> ImageRef:
+        """The same image, with what was found out about where its bytes are."""
+        if behind is None or not isinstance(self.source, Handle):
+            return self
+        return dataclasses.replace(self, source=dataclasses.replace(self.source, behind=behind))
 
     def to_json(self) -> Json:
         """A plan line."""
@@ -210,6 +227,7 @@ class Outcome:
     writes: Mapping[str, Write] = field(default_factory=dict)
     transfer: str | None = None
     tagged_at: str | None = None
+    behind: S3Object | None = None  #: of a handle, as it was when the service was asked
 
     def to_json(self) -> Json:
         """What the journal keeps; calls and attempts are counted there beside it."""
@@ -222,6 +240,7 @@ class Outcome:
             "writes": {name: dataclasses.asdict(write) for name, write in self.writes.items()},
             "transfer": self.transfer,
             "tagged_at": self.tagged_at,
+            "behind": self.behind and _without_none(self.behind),
         }
 
     @classmethod
@@ -237,6 +256,7 @@ class Outcome:
                 "answer": value["answer"] and Answer.from_json(value["answer"]),
                 "error": value["error"] and Failure.from_json(value["error"]),
                 "writes": writes,
+                "behind": value["behind"] and S3Object(**value["behind"]),
             }
         )
 

@@ -55,7 +55,7 @@ def build_row(context: RowContext, shard: int, index: int, ref: ImageRef, outcom
         "shard": shard,
         "index": index,
         "id": ref.id,
-        "source": _source(ref.source),
+        "source": _source(ref.at(outcome.behind).source),
         "status": outcome.status.value,
         "duplicate_of": None,
         "flags": [*(answer.flags if answer else ()), *((FRESH,) if ref.fresh else ())],
@@ -155,6 +155,7 @@ def _source(source: Source) -> dict[str, Any]:
         case LocalFile():
             return {"path": source.path, "size": source.size, "mtime_ns": source.mtime_ns}
         case Handle():
-            return {"handle": source.handle, "line": source.line}
+            behind = {"behind": dataclasses.asdict(source.behind)} if source.behind else {}
+            return {"handle": source.handle, "line": source.line, **behind}
         case BadLine():
             return {"list": source.list_name, "line": source.line}

@@ -18,7 +18,7 @@ from PIL import Image
 from servers.sandbox import SandboxUnderTest, running_sandbox
 from servers.wire import Exchange, wire_server
 
-from tagmill.worker.engines.base import Engine, Locator, Transfer
+from tagmill.worker.engines.base import Engine, Locator, Transfer, Whereabouts
 from tagmill.worker.engines.filestack import FilestackEngine, FilestackOptions
 from tagmill.worker.errors import (
     AccessDeniedError,
@@ -58,6 +58,10 @@ class Service(Protocol):
         """Break the connection after the next call arrived."""
         ...
 
+    def stored(self) -> tuple[str, Whereabouts]:
+        """Return a handle and where its bytes are."""
+        ...
+
 
 @dataclass
 class FakeService:
@@ -72,13 +76,18 @@ class FakeService:
     def drop_next(self) -> None:
         self.engine.failures.append(EngineUnavailableError("dropped", calls=1, maybe_charged=1))
 
+    def stored(self) -> tuple[str, Whereabouts]:
+        handle, place = "AbCdEfGhIjKlMnOpQr01", Whereabouts("bucket", "a/b.png")
+        self.engine.places[handle] = place
+        return handle, place
+
 
 @dataclass
 class WireService:
     """A Filestack of thirty lines."""
 
     engine: Engine = field(init=False)
-    stored: set[str] = field(default_factory=lambda: {"AbCdEfGhIjKlMnOpQr01"})
+    held: set[str] = field(default_factory=lambda: {"AbCdEfGhIjKlMnOpQr01"})
     throttled: bool = False
     dropped: bool = False
 
@@ -95,21 +104,26 @@ class WireService:
     def drop_next(self) -> None:
         self.dropped = True
 
+    def stored(self) -> tuple[str, Whereabouts]:
+        return "AbCdEfGhIjKlMnOpQr01", Whereabouts("bucket", "a/b.png")
+
     async def __call__(self, exchange: Exchange) -> None:
         name = re.split(r"[/?]", exchange.target.decode().partition("?")[0])[-1]
         if exchange.method == "POST":
-            self.stored.add(f"StoredStoredStored{len(self.stored):02}")
-            await exchange.answer(json.dumps({"url": f"https://cdn.example/{max(self.stored)}"}).encode())
+            self.held.add(f"StoredStoredStored{len(self.held):02}")
+            await exchange.answer(json.dumps({"url": f"https://cdn.example/{max(self.held)}"}).encode())
         elif exchange.method == "DELETE":
-            await exchange.answer(status="200 OK" if name in self.stored else "404 Not Found")
-            self.stored.discard(name)
+            await exchange.answer(status="200 OK" if name in self.held else "404 Not Found")
+            self.held.discard(name)
+        elif name == "metadata" and min(self.held) in exchange.target.decode():
+            await exchange.answer(b'{"container": "bucket", "path": "a/b.png"}')
         elif self.throttled:
             self.throttled = False
             await exchange.answer(status="429 Too Many Requests", Retry_After="1")
         elif self.dropped:
             self.dropped = False
             exchange.close()
-        elif name in self.stored or "/src" in exchange.target.decode() or "http" in name:
+        elif name in self.held or "/src" in exchange.target.decode() or "http" in name:
             await exchange.answer(b'{"tags": {"auto": {"sky": 97}, "user": null}}')
         else:
             await exchange.answer(status="404 Not Found")
@@ -131,6 +145,10 @@ class SandboxService:
 
     def drop_next(self) -> None:
         self.server.faults({"fault": "reset_after", "times": 1})
+
+    def stored(self) -> tuple[str, Whereabouts]:
+        handle = self.server.upload(picture())
+        return handle, Whereabouts("sandbox", self.server.metadata(handle)["key"])
 
 
 @asynccontextmanager
@@ -256,6 +274,17 @@ async def test_an_upload_can_be_tagged_until_it_is_discarded(service: Service) -
     await service.engine.discard(handle)
     error = await failure(service, Locator(Transfer.UPLOAD, handle, fresh=True))
     assert type(error) is ImageNotFoundError
+
+
+async def test_a_stored_file_says_where_its_bytes_are(service: Service) -> None:
+    handle, place = service.stored()
+    assert await service.engine.whereabouts(handle) == place
+
+
+async def test_a_file_that_is_gone_is_missing_and_that_was_no_call(service: Service) -> None:
+    with pytest.raises(ImageNotFoundError) as raised:
+        await service.engine.whereabouts(GONE.value)
+    assert raised.value.calls == 0
 
 
 async def test_an_engine_can_be_closed_twice(service: Service) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tagmill.worker.engines.base import Locator
+from tagmill.worker.engines.base import Locator, Whereabouts
 from tagmill.worker.errors import ImageNotFoundError, TaggingError
 from tagmill.worker.models import Answer, TagSets
 
@@ -21,6 +21,7 @@ class FakeEngine:
     failures: list[TaggingError] = field(default_factory=list)
     asked: list[Locator] = field(default_factory=list)  #: every call of `start`
     uploads: dict[str, bytes] = field(default_factory=dict)  #: handle -> content, until discarded
+    places: dict[str, Whereabouts] = field(default_factory=dict)  #: handle -> where its bytes are
 
     async def start(self, locator: Locator) -> Answer:
         self.asked.append(locator)
@@ -39,6 +40,11 @@ class FakeEngine:
     async def discard(self, handle: str) -> None:
         if self.uploads.pop(handle, None) is not None:
             self.gone.add(handle)
+
+    async def whereabouts(self, handle: str) -> Whereabouts | None:
+        if handle in self.gone:
+            raise ImageNotFoundError("no such file", http_status=404)
+        return self.places.get(handle)
 
     async def aclose(self) -> None:
         """Nothing is held open."""

@@ -98,6 +98,12 @@ class SandboxUnderTest:
         stored = self.send(f"/api/store/S3?{query}", "POST", content, content_type=mimetype)
         return str(stored.json["url"]).rpartition("/")[2]
 
+    def metadata(self, handle: str) -> dict[str, Any]:
+        policy, signature = self.credentials("stat")
+        got = self.send(f"/api/file/{handle}/metadata?policy={policy}&signature={signature}")
+        metadata: dict[str, Any] = got.json
+        return metadata
+
     def send(self, path: str, method: str = "GET", body: bytes = b"", **headers: str) -> Got:
         """A request whose path leaves exactly as it is given."""
         connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=START_SECONDS)

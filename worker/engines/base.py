@@ -30,6 +30,14 @@ class Locator:
         return f"Locator({self.transfer.value})"
 
 
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where the service keeps a file's bytes."""
+
+    container: str  #: of Amazon S3 a bucket
+    key: str
+
+
 class Engine(Protocol):
     """A tagging service. Every method raises only `tagmill.worker.errors` classes."""
 
@@ -47,6 +55,10 @@ class Engine(Protocol):
 
     async def discard(self, handle: str) -> None:
         """Delete an earlier upload; one that is already gone is no error."""
+        ...
+
+    async def whereabouts(self, handle: str) -> Whereabouts | None:
+        """Return where a file's bytes are, None when the service does not tell. No paid call."""
         ...
 
     async def aclose(self) -> None: ...

@@ -74,9 +74,9 @@ class Exchange:
         self._timeout_seconds = timeout_seconds
         self._clock = clock
 
-    async def get(self, base: Base, target: str) -> Reply:
-        """A paid call."""
-        return await self._send(_request("GET", base, target, _PLAIN_HEADERS), billable=True)
+    async def get(self, base: Base, target: str, *, billable: bool = True) -> Reply:
+        """A paid call unless it is said to be none."""
+        return await self._send(_request("GET", base, target, _PLAIN_HEADERS), billable=billable)
 
     async def post(
         self, base: Base, target: str, content: bytes, content_type: str, *, extra_seconds: float

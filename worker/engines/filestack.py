@@ -7,11 +7,12 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import httpx
 
-from tagmill.worker.engines.base import Locator
+from tagmill.worker.engines.base import Locator, Whereabouts
 from tagmill.worker.engines.exchange import Base, Exchange, Reply
 from tagmill.worker.engines.filestack_answers import parse_tags
 from tagmill.worker.engines.filestack_policy import Policies, SignedPolicy
@@ -56,7 +57,7 @@ class FilestackOptions:
 
 
 class FilestackEngine:
-    """Policies are signed for one operation each: tagging, storing, removing."""
+    """Policies are signed for one operation each: tagging, storing, removing, describing."""
 
     def __init__(
         self,
@@ -117,6 +118,20 @@ class FilestackEngine:
             with suppress(ImageNotFoundError):
                 raise self._error(reply, signed)
 
+    async def whereabouts(self, handle: str) -> Whereabouts | None:
+        """Read the file's metadata: https://www.filestack.com/docs/api/file/ (fields by default)."""
+        signed = self._policies.allowing("stat")
+        query = urlencode({"policy": signed.policy, "signature": signed.signature})
+        target = f"/file/{checked_handle(handle)}/metadata?{query}"
+        reply = await self._exchange.get(self._api, target, billable=False)
+        metadata = _json_object(reply)
+        if metadata is None:
+            raise self._error(reply, signed, unread="no metadata" if reply.ok else "")
+        container, key = metadata.get("container"), metadata.get("key") or metadata.get("path")
+        if not (isinstance(container, str) and isinstance(key, str)):
+            return None
+        return Whereabouts(container, key)
+
     async def aclose(self) -> None:
         await self._exchange.aclose()
 
@@ -162,9 +177,18 @@ def _targets(options: FilestackOptions) -> TagsTarget:
 
 def _stored_handle(reply: Reply) -> str | None:
     """An upload's answer names it only as the last part of `url`."""
+    answer = _json_object(reply)
     try:
-        path = urlsplit(json.loads(reply.body)["url"]).path if reply.ok else ""
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        path = urlsplit(answer["url"]).path if answer is not None else ""
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
     handle = path.rstrip("/").rpartition("/")[2]
     return handle if HANDLE.fullmatch(handle) else None
+
+
+def _json_object(reply: Reply) -> dict[str, Any] | None:
+    try:
+        value = json.loads(reply.body) if reply.ok else None
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

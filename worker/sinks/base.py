@@ -33,6 +33,11 @@ def marker(engine_config: str, policy: str) -> str:
     return f"{engine_config}.{policy}"
 
 
+def skipped(reason: str) -> Write:
+    """Return what a sink says of an image that it leaves alone."""
+    return Write(WriteStatus.SKIPPED, reason=reason)
+
+
 @dataclass(frozen=True, slots=True)
 class Tagged:
     """What a run planned and was answered for one image, by its manifest."""

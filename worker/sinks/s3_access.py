@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 from botocore.exceptions import ClientError
 
 from tagmill.worker.errors import SinkRejectedError
-from tagmill.worker.models import ImageRef, S3Object, Write, WriteStatus
+from tagmill.worker.models import ImageRef, S3Object, Write
+from tagmill.worker.sinks.base import skipped
 from tagmill.worker.sinks.s3_errors import PreconditionFailedError, error_code, translated
 from tagmill.worker.sinks.s3_object import StoredObject
 
@@ -80,10 +81,6 @@ async def looking_twice(ref: ImageRef, act: Callable[[S3Object], Awaitable[Write
             return await act(ref.source)
     except RefusedError as refusal:
         return skipped(str(refusal))
-
-
-def skipped(reason: str) -> Write:
-    return Write(WriteStatus.SKIPPED, reason=reason)
 
 
 def is_pinned(source: S3Object) -> bool:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tagmill.worker.models import ImageRef, Json, S3Object, Write, WriteStatus
-from tagmill.worker.sinks.base import Keep, Tagging, Written, marker
-from tagmill.worker.sinks.s3_access import RefusedError, S3Access, is_pinned, looking_twice, skipped
+from tagmill.worker.sinks.base import Keep, Tagging, Written, marker, skipped
+from tagmill.worker.sinks.s3_access import RefusedError, S3Access, is_pinned, looking_twice
 from tagmill.worker.sinks.s3_object import StoredObject
 from tagmill.worker.sinks.sidecar_json import (
     ForeignFileError,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from tagmill.worker.models import ImageRef, Json, S3Object, Write, WriteStatus
 from tagmill.worker.sinks import encoding
-from tagmill.worker.sinks.base import Keep, Tagging, Written, marker
+from tagmill.worker.sinks.base import Keep, Tagging, Written, marker, skipped
 from tagmill.worker.sinks.encoding import Encoded, NoRoomError
-from tagmill.worker.sinks.s3_access import RefusedError, S3Access, is_pinned, looking_twice, skipped
+from tagmill.worker.sinks.s3_access import RefusedError, S3Access, is_pinned, looking_twice
 from tagmill.worker.sinks.s3_copy import SelfCopies
 from tagmill.worker.sinks.s3_object import StoredObject
 

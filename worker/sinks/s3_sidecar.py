@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from tagmill.worker.errors import SinkConflictError, SinkRejectedError
 from tagmill.worker.models import S3Object
+from tagmill.worker.sidecar_prefix import SidecarPrefix
 from tagmill.worker.sinks.s3_access import RefusedError, S3Access
 from tagmill.worker.sinks.s3_document import Found, Image, S3DocumentSink, parsed
 from tagmill.worker.sinks.s3_errors import error_code, translated
@@ -18,36 +18,8 @@ from tagmill.worker.sinks.s3_errors import error_code, translated
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-SUFFIX = ".tags.json"
 MAX_KEY_BYTES = 1024
 _NOT_THERE = frozenset({"NoSuchKey", "404"})
-
-
-@dataclass(frozen=True, slots=True)
-class SidecarPrefix:
-    """Where sidecars go; both None: beside their images."""
-
-    bucket: str | None = None  #: None: the image's own
-    folder: str = ""  #: ends in a slash unless empty
-
-    @classmethod
-    def parse(cls, text: str | None) -> SidecarPrefix:
-        """Read `prefix/` or `s3://bucket/prefix`. Raise ValueError."""
-        if not text:
-            return cls()
-        bucket, folder = None, text
-        if text.startswith("s3://"):
-            bucket, _, folder = text.removeprefix("s3://").partition("/")
-            if not bucket:
-                raise ValueError("write prefix/ or s3://bucket/prefix")
-        folder = folder.strip("/")
-        return cls(bucket, f"{folder}/" if folder else "")
-
-    def place(self, image: S3Object) -> dict[str, str]:
-        """Name an image's sidecar in a request; in another bucket, images of two buckets stay apart."""
-        apart = f"{image.bucket}/" if self.bucket else ""
-        key = f"{self.folder}{apart}{image.key}{SUFFIX}"
-        return {"Bucket": self.bucket or image.bucket, "Key": key}
 
 
 class S3SidecarSink(S3DocumentSink):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from tagmill.worker.errors import SinkConflictError
 from tagmill.worker.models import ImageRef, Json, S3Object, Write, WriteStatus
-from tagmill.worker.sinks.base import Keep, Tagging, Written, marker
+from tagmill.worker.sinks.base import Keep, Tagging, Written, marker, skipped
 from tagmill.worker.sinks.encoding import RUN, TAGS, NoRoomError
-from tagmill.worker.sinks.s3_access import RefusedError, S3Access, is_pinned, looking_twice, skipped
+from tagmill.worker.sinks.s3_access import RefusedError, S3Access, is_pinned, looking_twice
 from tagmill.worker.sinks.s3_errors import translated
 from tagmill.worker.sinks.s3_object import StoredObject
 from tagmill.worker.sinks.tag_text import MAX_TAGS, OWN_KEYS, Note, content_mark, encode

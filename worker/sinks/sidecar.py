@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from tagmill.worker.errors import SinkRejectedError
 from tagmill.worker.models import ImageRef, Json, LocalFile, Write, WriteStatus
-from tagmill.worker.sinks.base import Keep, Tagging, Written, marker
+from tagmill.worker.sinks.base import Keep, Tagging, Written, marker, skipped
 from tagmill.worker.sinks.sidecar_json import (
     ForeignFileError,
     PreviousLostError,
@@ -41,22 +41,22 @@ class SidecarSink:
     async def write(self, ref: ImageRef, tagging: Tagging, keep: Keep) -> Write:
         """Write unless it says so already; `keep` gets what another run wrote, just before."""
         if not isinstance(ref.source, LocalFile):
-            return _skipped("not_local")
+            return skipped("not_local")
         try:
             return await self._write(ref, ref.source, tagging, keep)
         except ForeignFileError:
-            return _skipped("foreign_file")
+            return skipped("foreign_file")
 
     async def undo(self, ref: ImageRef, written: Written) -> Write:
         """The image is not looked at: the sidecar is ours, whatever became of the image."""
         if not isinstance(ref.source, LocalFile):
-            return _skipped("not_local")
+            return skipped("not_local")
         try:
             return await self._undo(sidecar_path(ref.source), source_json(ref), written)
         except ForeignFileError:
             return written.not_ours()
         except PreviousLostError:
-            return _skipped("previous_lost")
+            return skipped("previous_lost")
 
     async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool:
         if not isinstance(ref.source, LocalFile) or not await _on_disk(_is_as_planned, ref.source):
@@ -104,10 +104,6 @@ async def _on_disk(call: Callable[..., T], *args: object) -> T:
 
 def sidecar_path(image: LocalFile) -> bytes:
     return image.absolute + SUFFIX
-
-
-def _skipped(reason: str) -> Write:
-    return Write(WriteStatus.SKIPPED, reason=reason)
 
 
 def _is_as_planned(image: LocalFile) -> bool:

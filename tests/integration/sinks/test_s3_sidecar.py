@@ -12,10 +12,11 @@ import pytest
 from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
 from servers.strict_s3_http import Fault
 
-from tagmill.worker.errors import SinkConflictError
+from tagmill.worker.errors import ConfigError, SinkConflictError
 from tagmill.worker.models import ImageRef, S3Object, WriteStatus
+from tagmill.worker.sidecar_prefix import SidecarPrefix
 from tagmill.worker.sinks.base import Tagging, Written
-from tagmill.worker.sinks.s3_sidecar import S3SidecarSink, SidecarPrefix
+from tagmill.worker.sinks.s3_sidecar import S3SidecarSink
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -114,7 +115,7 @@ async def test_in_another_bucket_images_of_two_buckets_stay_apart(
 
 
 def test_a_prefix_without_a_bucket_is_refused() -> None:
-    with pytest.raises(ValueError, match="s3://bucket/prefix"):
+    with pytest.raises(ConfigError, match="s3://bucket/prefix"):
         SidecarPrefix.parse("s3:///prefix")
 
 
