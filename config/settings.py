@@ -28,7 +28,7 @@ ENV_PREFIX = "TAGMILL_"
 TOML_FILE = "tagmill.toml"
 LONGEST_CHUNK_SECONDS = 340  #: with the longest upload (256 MB at 1 MB/s) still below Celery's hard limit
 _TEST_PREFIX = "TAGMILL_TEST_"  #: variables of the test suite, no settings
-SINKS = ("metadata", "sidecar")  #: in the order in which an image is written to them
+SINKS = ("metadata", "tags", "annotation", "sidecar")  #: in the order in which an image is written to them
 _AWS_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _REDIS_SCHEMES = {"redis", "rediss", "unix"}
 
@@ -119,6 +119,7 @@ class Settings(BaseSettings):
     processes: int | None = Field(None, ge=1, le=64)  #: per worker; None: one a core, at most 4
     engine: Literal["filestack", "sandbox"] | None = None
     write_back: WriteBackSetting | None = None  #: None: what fits the source
+    sidecar_prefix: str | None = None  #: of S3 images; None: beside them
     policy: Path | None = None  #: a file; a run freezes what it says
     transfer: Literal["auto", "upload"] = "auto"
     keep_uploads: bool = False
@@ -141,6 +142,9 @@ class Settings(BaseSettings):
     filestack_tags_version: int | None = Field(None, ge=1, le=2)
     filestack_resize: int | None = Field(None, ge=1, le=10_000)  #: shrink to this height before tagging
     filestack_url_form: Literal["percent", "raw", "quoted", "b64"] = "percent"
+    filestack_buckets: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9._-]+(,[A-Za-z0-9._-]+)*$"
+    )  #: one's own, joined by commas: write-back may reach what handles keep there
     s3_endpoint_url: HttpUrl | None = None
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -13,12 +13,14 @@ from tagmill.producer.sources.spec import Kind, SourceSpec
 from tagmill.worker.account import DEFAULT_RATE
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.rate import Rate
+from tagmill.worker.sidecar_prefix import SidecarPrefix
 from tagmill.worker.store.runs import RunSpec
 
 FILESTACK, SANDBOX = "filestack", "sandbox"
 SANDBOX_RATE = Rate.parse("100/s")
 _DEFAULT_WRITE_BACK = {Kind.S3: ("metadata",), Kind.FOLDER: ("sidecar",), Kind.HANDLES: ()}
-_SINKS = {Kind.S3: {"metadata"}, Kind.FOLDER: {"sidecar"}, Kind.HANDLES: set[str]()}
+_OF_S3 = {"metadata", "tags", "annotation", "sidecar"}
+_SINKS = {Kind.S3: _OF_S3, Kind.FOLDER: {"sidecar"}, Kind.HANDLES: {"sidecar"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +54,29 @@ def choose_engine(settings: Settings, kind: Kind) -> str:
 
 def choose_write_back(settings: Settings, kind: Kind, engine: str) -> tuple[str, ...]:
     """The sandbox's tags stay out of buckets unless asked for."""
+    behind = kind is Kind.HANDLES and settings.filestack_buckets is not None
     if settings.write_back is None:
-        trial = engine == SANDBOX and kind is Kind.S3
-        return () if trial else _DEFAULT_WRITE_BACK[kind]
+        trial = engine == SANDBOX and kind is not Kind.FOLDER
+        return () if trial else _DEFAULT_WRITE_BACK[Kind.S3 if behind else kind]
     chosen = () if settings.write_back == "none" else tuple(settings.write_back.split(","))
-    for name in chosen:
-        if name not in _SINKS[kind]:
-            allowed = " or ".join(sorted(_SINKS[kind] | {"none"}))
-            raise ConfigError(f"--write-back {name} is not for this source ({kind.value}): use {allowed}")
+    _check_write_back(chosen, kind, _OF_S3 if behind else _SINKS[kind])
     return chosen
+
+
+def _check_write_back(chosen: tuple[str, ...], kind: Kind, sinks: set[str]) -> None:
+    for name in chosen:
+        if name not in sinks:
+            allowed = " or ".join(sorted(sinks | {"none"}))
+            hint = "; others need TAGMILL_FILESTACK_BUCKETS" if kind is Kind.HANDLES else ""
+            raise ConfigError(
+                f"--write-back {name} is not for this source ({kind.value}): use {allowed}{hint}"
+            )
+
+
+def choose_sidecar_prefix(settings: Settings, kind: Kind) -> str | None:
+    """Raise `ConfigError` for one that cannot be meant."""
+    SidecarPrefix.parse(settings.sidecar_prefix)
+    return settings.sidecar_prefix if kind is not Kind.FOLDER else None
 
 
 def refuse_private_folder(settings: Settings, kind: Kind, *, shared_path: bool) -> None:
@@ -100,6 +116,8 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions) -> RunS
         force=options.force,
         price_per_1000=_text(settings.price_per_1000),
         max_duration=settings.max_duration,
+        sidecar_prefix=choose_sidecar_prefix(settings, source.kind),
+        filestack_buckets=tuple(settings.filestack_buckets.split(",")) if settings.filestack_buckets else (),
     )
 
 

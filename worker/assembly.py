@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tagmill.config.settings import Settings
 from tagmill.worker.account import account_id, account_rate
+from tagmill.worker.behind import Behind
 from tagmill.worker.chunks import ChunkLimits, ChunkRunner
 from tagmill.worker.engines.base import Engine
 from tagmill.worker.engines.filestack import FilestackEngine, FilestackOptions
@@ -17,14 +18,21 @@ from tagmill.worker.engines.filestack_urls import UrlForm
 from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.history import History
-from tagmill.worker.models import Chunk
+from tagmill.worker.models import Chunk, Handle, LocalFile, S3Object
 from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rate import Rate
 from tagmill.worker.retry import RetryBudget
 from tagmill.worker.s3 import s3_client
+from tagmill.worker.sidecar_prefix import SidecarPrefix
 from tagmill.worker.sinks.base import Sink
+from tagmill.worker.sinks.by_place import SinkByPlace
+from tagmill.worker.sinks.s3_access import S3Access
+from tagmill.worker.sinks.s3_annotation import S3AnnotationSink
 from tagmill.worker.sinks.s3_metadata import S3MetadataSink
+from tagmill.worker.sinks.s3_sidecar import S3SidecarSink
+from tagmill.worker.sinks.s3_tags import S3TagsSink
 from tagmill.worker.sinks.sidecar import SidecarSink
+from tagmill.worker.sinks.store_sidecar import StoreSidecarSink
 from tagmill.worker.state.breaker import Breaker
 from tagmill.worker.state.connection import connect
 from tagmill.worker.state.denials import Denials
@@ -60,8 +68,7 @@ class Assembly:
         self._files = open_files(settings.run_store, self._store_client)
         self._runs = Runs(self._files)
         self._runners: dict[tuple[str, int], ChunkRunner] = {}
-        self._sinks: list[Sink] = []
-        self._engines: list[Engine] = []
+        self._open: list[Engine | Sink | Behind] = []
 
     async def run(self, chunk: Chunk) -> str:
         """Return what became of the chunk."""
@@ -73,10 +80,8 @@ class Assembly:
         return await self._runners[place].run(chunk)
 
     async def aclose(self) -> None:
-        for engine in self._engines:
-            await engine.aclose()
-        for sink in self._sinks:
-            await sink.aclose()
+        for part in self._open:
+            await part.aclose()
         await self._redis.aclose()
 
     def _runner(self, spec: RunSpec, current: PassSpec) -> ChunkRunner:
@@ -103,7 +108,7 @@ class Assembly:
             upload=spec.transfer == "upload",
             epoch=datetime.fromisoformat(spec.created_at).timestamp(),
         )
-        write_back = WriteBack([self._sink(name) for name in spec.write_back])
+        write_back = WriteBack([self._sink(name, spec) for name in spec.write_back])
         return Equipment(
             run_id=spec.run_id,
             kind=current.kind,
@@ -116,6 +121,7 @@ class Assembly:
             denials=Denials(self._redis, self._keys, spec.run_id),
             retry_budget=RetryBudget(asyncio.get_running_loop().time()),
             lanes=self._lanes,
+            behind=self._behind(spec, engine),
             force=spec.force,
             price_per_1000=spec.price_per_1000,
         )
@@ -146,13 +152,37 @@ class Assembly:
             url_form=UrlForm(settings.filestack_url_form),
         )
         engine = FilestackEngine(options, on_limit=limiter.throttled)
-        self._engines.append(engine)
+        self._open.append(engine)
         return engine
 
-    def _sink(self, name: str) -> Sink:
-        sink: Sink = SidecarSink() if name == "sidecar" else S3MetadataSink(self._s3, lanes=self._lanes)
-        self._sinks.append(sink)
+    def _behind(self, spec: RunSpec, engine: Engine) -> Behind | None:
+        if not (spec.filestack_buckets and spec.write_back):
+            return None
+        behind = Behind(engine, S3Access(self._s3, lanes=self._lanes), spec.filestack_buckets)
+        self._open.append(behind)
+        return behind
+
+    def _sink(self, name: str, spec: RunSpec) -> Sink:
+        sink = self._new_sink(name, spec)
+        self._open.append(sink)
         return sink
+
+    def _new_sink(self, name: str, spec: RunSpec) -> Sink:
+        match name:
+            case "metadata":
+                return S3MetadataSink(self._s3, lanes=self._lanes)
+            case "tags":
+                return S3TagsSink(self._s3, lanes=self._lanes)
+            case "annotation":
+                return S3AnnotationSink(self._s3, lanes=self._lanes, proven=lambda _: False)
+            case "sidecar":
+                prefix = SidecarPrefix.parse(spec.sidecar_prefix)
+                in_s3 = S3SidecarSink(self._s3, lanes=self._lanes, prefix=prefix)
+                of_handles = StoreSidecarSink(self._files)
+                return SinkByPlace(name, {LocalFile: SidecarSink(), S3Object: in_s3, Handle: of_handles})
+        raise ConfigError(
+            f"run {spec.run_id} writes to {name!r}, which this worker does not know; upgrade it"
+        )
 
     @cached_property
     def _s3(self) -> S3Client:

@@ -33,6 +33,9 @@ class Behind:
             return ref
         return ref.at(await self._pinned(S3Object(place.container, place.key)))
 
+    async def aclose(self) -> None:
+        await self._access.aclose()
+
     async def _pinned(self, named: S3Object) -> S3Object:
         try:
             with reading():

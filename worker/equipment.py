@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tagmill.worker.behind import Behind
 from tagmill.worker.policy import TagPolicy
 from tagmill.worker.retry import RetryBudget
 from tagmill.worker.state.breaker import Breaker
@@ -28,5 +29,6 @@ class Equipment:
     denials: Denials
     retry_budget: RetryBudget
     lanes: int
+    behind: Behind | None = None  #: finds the objects behind handles; None: write-back has no use for them
     force: bool = False  #: also what an earlier run has tagged
     price_per_1000: str | None = None  #: decimal

@@ -40,7 +40,7 @@ class History:
         """None: that run is gone, or did not tag the image."""
         row = await asyncio.to_thread(self._row, run_id, ref.id.encode())
         tagging = tagging_of(row) if row is not None else None
-        return Tagged(ref_of(row), tagging) if row is not None and tagging is not None else None
+        return Tagged(ref_of(row).target, tagging) if row is not None and tagging is not None else None
 
     def _row(self, run_id: str, image_id: bytes) -> Json | None:
         last = self._found_at.get(run_id, BEFORE_ALL)

@@ -110,10 +110,13 @@ class ImageRef:
         return self.source.id
 
     @property
+    def behind(self) -> S3Object | None:
+        return self.source.behind if isinstance(self.source, Handle) else None
+
+    @property
     def target(self) -> ImageRef:
         """What write-back is about: of a handle the object behind it, where that is known."""
-        behind = self.source.behind if isinstance(self.source, Handle) else None
-        return self if behind is None else ImageRef(behind, self.fresh)
+        return self if self.behind is None else ImageRef(self.behind, self.fresh)
 
     def at(self, behind: S3Object | None) -> ImageRef:
         """The same image, with what was found out about where its bytes are."""

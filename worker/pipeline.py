@@ -27,7 +27,8 @@ from tagmill.worker.errors import (
     RunError,
     ThrottledError,
 )
-from tagmill.worker.models import Answer, Failure, ImageRef, Outcome, Status
+from tagmill.worker.models import Answer, Handle, ImageRef, Outcome, Status
+from tagmill.worker.outcomes import ALREADY_TAGGED, QUARANTINED, failed, failed_unexpectedly
 from tagmill.worker.paid import PaidCalls
 from tagmill.worker.placing import Placing, Previous
 from tagmill.worker.rows import outcome_of
@@ -35,16 +36,9 @@ from tagmill.worker.state.journal import Journal
 from tagmill.worker.state.limiter import PermitFarAway
 from tagmill.worker.store.plan import Planned
 from tagmill.worker.tagger import KeepUpload
-from tagmill.worker.transfer import NOT_AN_IMAGE
 from tagmill.worker.waiting import NotNowError, Waiting
 
 MAX_WAIT_SECONDS = 15.0  #: a permit, a probe or a retry further away parks the chunk
-#: The row's `error` of an image that costs no call.
-ALREADY_TAGGED = Failure(
-    "AlreadyTagged",
-    "already_tagged",
-    "an earlier run wrote the tags of this content with the same settings; --force asks for them again",
-)
 
 log = structlog.get_logger()
 
@@ -192,13 +186,21 @@ class Pipeline:
         if entry.result is not None:
             return Outcome.from_json(entry.result)
         if entry.deadly:
-            message = "alone in flight at two deaths of a worker"
-            return Outcome(Status.QUARANTINED, error=Failure("Quarantine", "quarantined", message))
+            return QUARANTINED
         if (row := item.planned.row) is not None and self._kit.kind.reuses(row):
             return outcome_of(row)
-        if await self._tagged_before(item.ref):
-            return Outcome(Status.SKIPPED, error=ALREADY_TAGGED)
-        return await self._call(item, entry.upload)
+        ref = await self._found(item.ref)
+        if await self._tagged_before(ref):
+            return ALREADY_TAGGED
+        return await self._call(item, ref, entry.upload)
+
+    async def _found(self, ref: ImageRef) -> ImageRef:
+        """Return a handle with the object that keeps its bytes: what is written there must be about them."""
+        behind = self._kit.behind
+        if behind is None or not isinstance(ref.source, Handle):
+            return ref
+        await self._service_open()
+        return await self._while_running(lambda: behind.find(ref))
 
     async def _tagged_before(self, ref: ImageRef) -> bool:
         """Whether paying for it would buy what stands there already. New content is always paid for."""
@@ -209,11 +211,11 @@ class Pipeline:
             lambda: kit.write_back.marked(ref, engine.config_hash, kit.policy.hash, kit.run_id)
         )
 
-    async def _call(self, item: Item, upload: str | None) -> Outcome:
+    async def _call(self, item: Item, ref: ImageRef, upload: str | None) -> Outcome:
         """Pay for one answer and journal it before anything else happens to it."""
         kit, index = self._kit, item.index
         await self._admitted(item)
-        locator = await kit.tagger.locate(item.ref, upload, self._keep_upload(index))
+        locator = await kit.tagger.locate(ref, upload, self._keep_upload(index))
         await self._while_running(lambda: kit.limiter.acquire(MAX_WAIT_SECONDS))
         await self._persist(lambda: self._journal.intent(index))
         answer = await self._ask(item, locator)
@@ -224,6 +226,7 @@ class Pipeline:
             latency_ms=answer.latency_ms,
             transfer=locator.transfer.value,
             tagged_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            behind=ref.behind,
         )
         await self._persist(
             lambda: self._journal.settle(index, outcome.to_json(), calls=answer.calls, attempts=1)
@@ -254,6 +257,9 @@ class Pipeline:
             self._kit.retry_budget.first_attempt()
         elif (wait := self._kit.retry_budget.take(self._clock())) > 0:
             raise NotNowError(wait)
+        await self._service_open()
+
+    async def _service_open(self) -> None:
         while (wait := await self._closed_for()) > 0:
             if wait > MAX_WAIT_SECONDS:
                 raise PermitFarAway(wait)
@@ -336,7 +342,7 @@ class Pipeline:
             await self._doubt_account()
             while self._held and not self._waiting.stopped:
                 item, error = self._held.pop()
-                await self._finish(item, _failure(error))
+                await self._finish(item, failed(error))
         except RunError as error:
             self._halt(error)
 
@@ -354,13 +360,12 @@ class Pipeline:
     async def _failed_unexpectedly(self, item: Item, error: Exception) -> None:
         if self._journal[item.index].in_flight:  # whether the call had left is not known
             await self._count(item, ItemError("", calls=1, maybe_charged=1), attempts=1)
-        failure = Failure(type(error).__name__, "internal", "unexpected error; see the worker's log")
-        await self._finish(item, Outcome(Status.FAILED, error=failure))
+        await self._finish(item, failed_unexpectedly(error))
 
     async def _give_up(self, item: Item, error: ItemError) -> None:
         never_asked = isinstance(error, PermanentError) and not error.calls
         await self._count(item, error, attempts=0 if never_asked else 1)
-        await self._finish(item, _failure(error))
+        await self._finish(item, failed(error))
 
     async def _count(self, item: Item, error: ItemError, *, attempts: int) -> None:
         self.paid.note(error.calls, error.maybe_charged)
@@ -374,13 +379,3 @@ class Pipeline:
         """The account's or the run's failure ends the chunk."""
         self.result.stopped_by = self.result.stopped_by or error
         self.stop()
-
-
-def _failure(error: ItemError) -> Outcome:
-    status = Status.SKIPPED if error.code == NOT_AN_IMAGE else Status.FAILED
-    return Outcome(
-        status,
-        error=Failure(type(error).__name__, error.code, str(error)),
-        http_status=error.http_status,
-        latency_ms=error.latency_ms,
-    )

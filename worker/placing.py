@@ -42,7 +42,8 @@ class Placing:
             await self._persist(lambda: self._journal.keep_undo(index, sink, previous))
 
         ours = frozenset(self._previous.get(index, ()))
-        writes = await self._kit.write_back.write(planned.ref, self._tagging(planned, outcome), keep)
+        ref, tagging = planned.ref.at(outcome.behind), self._tagging(planned, outcome)
+        writes = await self._kit.write_back.write(ref, tagging, keep)
         return {name: _ours(write) if name in ours else write for name, write in writes.items()}
 
     def _tagging(self, planned: Planned, outcome: Outcome) -> Tagging:

@@ -23,7 +23,10 @@ log = structlog.get_logger()
 
 
 class WriteBack:
-    """Conflicts are tried again here; only `RunError`s leave."""
+    """Conflicts are tried again here; only `RunError`s leave.
+
+    What a handle stands for is the object behind it, where that is known.
+    """
 
     def __init__(self, sinks: Sequence[Sink], sleep: Sleep = asyncio.sleep) -> None:
         self._sinks, self._sleep = sinks, sleep
@@ -36,24 +39,27 @@ class WriteBack:
         """Return what each sink did, by its name."""
 
         def write(sink: Sink) -> Awaitable[Write]:
-            return sink.write(ref, tagging, partial(keep, sink.name))
+            return sink.write(ref.target, tagging, partial(keep, sink.name))
 
         return {sink.name: await self._change(sink, ref, write) for sink in self._sinks}
 
     async def undo(self, ref: ImageRef, written: Mapping[str, Written]) -> dict[str, Write]:
-        """Return what each sink undid, by its name; `written`: what the run left there, by sink."""
+        """Return what each sink undid, by its name; `written`: what the run left there, by sink.
+
+        The last comes first: each finds the object as its own write left it.
+        """
 
         def undo(sink: Sink) -> Awaitable[Write]:
-            return sink.undo(ref, written[sink.name])
+            return sink.undo(ref.target, written[sink.name])
 
-        sinks = [sink for sink in self._sinks if sink.name in written]
+        sinks = [sink for sink in reversed(self._sinks) if sink.name in written]
         return {sink.name: await self._change(sink, ref, undo) for sink in sinks}
 
     async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool:
         """Return whether every sink tells of an earlier run with these settings; not if one cannot tell."""
 
         def marked(sink: Sink) -> Awaitable[bool]:
-            return sink.marked(ref, engine_config, policy, run_id)
+            return sink.marked(ref.target, engine_config, policy, run_id)
 
         try:
             for sink in self._sinks:

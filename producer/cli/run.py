@@ -40,7 +40,11 @@ def run(  # noqa: PLR0913 - an option each
     processes: Annotated[int | None, typer.Option(help="Worker processes, without a fleet.")] = None,
     engine: Annotated[str | None, typer.Option(help="filestack or sandbox.")] = None,
     write_back: Annotated[
-        str | None, typer.Option(help="metadata, sidecar or none; several with commas.")
+        str | None,
+        typer.Option(help="metadata, tags, annotation, sidecar or none; several with commas."),
+    ] = None,
+    sidecar_prefix: Annotated[
+        str | None, typer.Option(help="prefix/ or s3://bucket/prefix for sidecars of S3 images.")
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Pay also for what an earlier run has tagged.")
@@ -81,6 +85,7 @@ def run(  # noqa: PLR0913 - an option each
         processes=processes,
         engine=engine,
         write_back=write_back,
+        sidecar_prefix=sidecar_prefix,
         transfer=transfer,
         keep_uploads=keep_uploads,
         policy=policy,
@@ -115,7 +120,7 @@ def run(  # noqa: PLR0913 - an option each
     )
     if resume is not None:
         frozen = [source, rate, run_id, engine, write_back, policy, transfer, keep_uploads, chunk_size]
-        frozen += [price_per_1000, shared_path or None, force or None]
+        frozen += [sidecar_prefix, price_per_1000, shared_path or None, force or None]
         if frozen != [None] * len(frozen) or selection != SourceOptions():
             raise ConfigError("--resume goes on with what was planned: name no SOURCE, change only a cap")
         launch = reopen_run(settings, resume, _caps(settings, max_duration=max_duration))

@@ -89,10 +89,9 @@ def test_the_sandboxs_tags_stay_out_of_a_bucket_unless_asked_for() -> None:
 @pytest.mark.parametrize(
     ("kind", "chosen", "allowed"),
     [
-        (Kind.S3, "sidecar", "metadata or none"),
         (Kind.FOLDER, "metadata", "none or sidecar"),
-        (Kind.HANDLES, "metadata", "none"),
-        (Kind.HANDLES, "sidecar", "none"),
+        (Kind.FOLDER, "tags", "none or sidecar"),
+        (Kind.HANDLES, "metadata", "none or sidecar; others need TAGMILL_FILESTACK_BUCKETS"),
     ],
 )
 def test_a_place_that_does_not_fit_the_source_is_refused(kind: Kind, chosen: str, allowed: str) -> None:

@@ -45,6 +45,8 @@ class RunSpec:
     concurrency: int | None = None  #: calls in flight per process; None: each worker's own
     format: int = FORMAT
     force: bool = False  #: ask also for what an earlier run has tagged
+    sidecar_prefix: str | None = None  #: of S3 images' sidecars; None: beside them
+    filestack_buckets: tuple[str, ...] = ()  #: where write-back reaches the objects behind handles
 
 
 class Verb(StrEnum):
@@ -118,7 +120,9 @@ class Runs:
             raise ConfigError(
                 f"run {run_id} was written by a newer Tagmill (format {value['format']}); upgrade"
             )
-        return RunSpec(**{**value, "write_back": tuple(value["write_back"])})
+        for name in ("write_back", "filestack_buckets"):
+            value[name] = tuple(value.get(name, ()))
+        return RunSpec(**value)
 
     def _some_ids(self) -> str:
         ids = list(self.ids())[-NAMED_RUNS:]
