@@ -50,6 +50,8 @@ def test_every_setting_arrives_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "filestack_cdn_url": "http://127.0.0.1:1",
         "filestack_api_url": "http://127.0.0.1:1/api",
         "filestack_storage_alias": "alias",
+        "filestack_buckets": "one,two",
+        "sidecar_prefix": "s3://other/tags",
         "filestack_tags_version": 1,
         "filestack_resize": 100,
         "filestack_url_form": "b64",

@@ -41,7 +41,7 @@ class Files(Protocol):
         ...
 
     def remove(self, name: str) -> None:
-        """Take away a scratch file; nothing else is ever removed."""
+        """Take away a scratch file, or a sidecar that is undone; nothing else is ever removed."""
         ...
 
 
