@@ -98,8 +98,7 @@ def run(  # noqa: PLR0913 - an option each
         log_level=log_level,
         log_format=log_format,
     )
-    if detach and settings.redis_url is None:
-        raise ConfigError("--detach needs a fleet: set TAGMILL_REDIS_URL and start workers")
+    _check_detach(settings, detach=detach)
     from tagmill.producer.launch import create_run, reopen_run  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.producer.preparation import RunOptions  # noqa: PLC0415 - as above
     from tagmill.producer.sources.options import SourceOptions  # noqa: PLC0415 - as above
@@ -121,8 +120,7 @@ def run(  # noqa: PLR0913 - an option each
     if resume is not None:
         frozen = [source, rate, run_id, engine, write_back, policy, transfer, keep_uploads, chunk_size]
         frozen += [sidecar_prefix, price_per_1000, shared_path or None, force or None]
-        if frozen != [None] * len(frozen) or selection != SourceOptions():
-            raise ConfigError("--resume goes on with what was planned: name no SOURCE, change only a cap")
+        _refuse_changes(*frozen, None if selection == SourceOptions() else selection)
         launch = reopen_run(settings, resume, _caps(settings, max_duration=max_duration))
     elif source is None:
         raise ConfigError("name a SOURCE: s3://bucket/prefix, a folder, or a list of handles")
@@ -130,6 +128,16 @@ def run(  # noqa: PLR0913 - an option each
         options = RunOptions(rate=_parse_rate(rate), run_id=run_id, shared_path=shared_path, force=force)
         launch = create_run(settings, parse_source(source, selection), options)
     go(launch, detach=detach, as_json=as_json)
+
+
+def _check_detach(settings: Settings, *, detach: bool) -> None:
+    if detach and settings.redis_url is None:
+        raise ConfigError("--detach needs a fleet: set TAGMILL_REDIS_URL and start workers")
+
+
+def _refuse_changes(*frozen: object) -> None:
+    if frozen != (None,) * len(frozen):
+        raise ConfigError("--resume goes on with what was planned: name no SOURCE, change only a cap")
 
 
 def _caps(settings: Settings, **given: Any) -> dict[str, Any]:
