@@ -41,7 +41,8 @@ class FailureFilter:
         )
 
     def to_json(self) -> Json:
-        return asdict(self)
+        """As it comes back from a file, so that two of them can be compared."""
+        return {name: list(values) for name, values in asdict(self).items()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> FailureFilter:

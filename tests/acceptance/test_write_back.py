@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +24,12 @@ from servers.fleet import (
 from servers.s3 import S3UnderTest
 from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
 from servers.strict_s3_http import Fault
+from servers.strict_s3_store import Stored
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 KEYS = [f"in/ü {number:02d}+%.png" for number in range(30)]
 
 
@@ -49,6 +53,11 @@ class Library:
 
     def put(self, key: str, content: bytes = PIXEL) -> None:
         self.client.put_object(Bucket=self.bucket, Key=key, Body=content, ContentType="image/png")
+
+    def objects(self) -> dict[str, Stored]:
+        """Everything of every object, but for what S3 cannot bring back."""
+        stored = self.s3.store.buckets[self.bucket].objects
+        return {key: replace(versions[-1], last_modified=NEVER) for key, versions in stored.items()}
 
     def start(self, run_id: str, *arguments: str) -> Program:
         where = f"s3://{self.bucket}/in/"
@@ -140,3 +149,40 @@ def test_a_bucket_that_is_busy_for_a_while_costs_no_second_call(library: Library
     summary, _ = library.run("busy")
     with library.deployment.explained():
         assert (summary["writes"]["written"], summary["calls"], library.calls) == (len(KEYS),) * 3
+
+
+def test_undo_is_right_even_after_redis_lost_what_stood_there(library: Library) -> None:
+    """The second run's worker dies in the middle of a copy, and Redis forgets every former value."""
+    deployment = library.deployment
+    (deployment.folder / "policy.toml").write_text('prefix = "p-"\n')
+    pristine = library.objects()
+    deployment.worker()
+    library.run("first")
+    after_first = library.objects()
+    doomed = deployment.programs[0]
+
+    def lose_everything() -> Fault:
+        doomed.kill()
+        with library.fleet.redis.sync_client() as redis:
+            redis.flushall()
+        return Fault(hangs_up=True, applied=True)
+
+    for _ in range(7):
+        library.s3.faults.before("CopyObject", lambda: None)
+    library.s3.faults.before("CopyObject", lose_everything)
+    second = library.start("second", "--force", "--policy", "policy.toml")
+    deployment.until(lambda: not doomed.running, "the worker is killed in the middle of a copy")
+    deployment.worker()
+    deployment.finish(second)
+    assert library.objects() != after_first
+    assert len(deployment.run("second").undo()) < len(KEYS)
+
+    undone = deployment.finish(deployment.start("undo", "second", "--yes", "--json")).json
+    with deployment.explained():
+        assert undone["writes"]["written"] == len(KEYS)
+        assert library.objects() == after_first
+
+    deployment.finish(deployment.start("undo", "first", "--yes"))
+    with deployment.explained():
+        assert library.objects() == pristine
+        assert 0 <= library.calls - 2 * len(KEYS) <= 10  # the open chunk was paid for again

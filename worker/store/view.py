@@ -53,8 +53,8 @@ class View:
 
     def _first(self, after: Place) -> Iterator[tuple[Place, bytes]]:
         """The rows of pass 0 stand at their places, so that they need no reading."""
-        manifest = self._passes[0]
-        for shard in manifest.compacted():
+        shards = ((manifest, shard) for manifest in self._passes[:1] for shard in manifest.compacted())
+        for manifest, shard in shards:
             if shard >= after[0]:
                 placed = (((shard, index), line) for index, line in enumerate(manifest.lines(shard)))
                 yield from (item for item in placed if item[0] > after)
