@@ -8,6 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from tagmill.producer.cli.export import export
+from tagmill.producer.cli.failures import failures
 from tagmill.producer.cli.passes import retag, retry, undo
 from tagmill.producer.cli.policy import policy
 from tagmill.producer.cli.run import run
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(worker)
 app.command()(status)
+app.command()(failures)
 app.command()(retry)
 app.command()(retag)
 app.command()(undo)

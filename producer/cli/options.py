@@ -9,6 +9,7 @@ import typer
 if TYPE_CHECKING:
     from tagmill.config.settings import Settings
 
+RunId = Annotated[str, typer.Argument(metavar="RUN_ID")]
 RunStore = Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix that keeps all runs.")]
 RedisUrl = Annotated[str | None, typer.Option(help="The fleet's Redis; without it a private one is started.")]
 StateDir = Annotated[str | None, typer.Option(help="Where a run without a fleet keeps its Redis.")]

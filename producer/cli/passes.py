@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tagmill.producer.cli.consent import Yes, confirm
+from tagmill.producer.cli.failures import Code, ErrorClass, Key
 from tagmill.producer.cli.going import follow, go
 from tagmill.producer.cli.options import (
     AsJson,
     LogFormat,
     LogLevel,
     RedisUrl,
+    RunId,
     RunStore,
     StateDir,
     settings_from,
@@ -25,16 +27,15 @@ if TYPE_CHECKING:
     from tagmill.producer.launch import Launch
     from tagmill.producer.passes import Wish
 
-RunId = Annotated[str, typer.Argument(metavar="RUN_ID")]
 Detach = Annotated[bool, typer.Option("--detach", help="Plan, then leave the work to the fleet.")]
 
 
 def retry(  # noqa: PLR0913 - an option each
     run_id: RunId,
     *,
-    error_class: Annotated[list[str] | None, typer.Option(help="Only this class of error.")] = None,
-    code: Annotated[list[str] | None, typer.Option(help="Only this error code.")] = None,
-    key: Annotated[list[str] | None, typer.Option(help="Only images whose id matches this glob.")] = None,
+    error_class: ErrorClass = None,
+    code: Code = None,
+    key: Key = None,
     writes_only: Annotated[
         bool, typer.Option("--writes-only", help="Only write-backs that failed; calls nobody.")
     ] = False,

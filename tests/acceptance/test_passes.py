@@ -45,6 +45,8 @@ def test_only_failed_images_are_asked_for_again(tmp_path: Path) -> None:
         deployment.finish(fleet.run_all("twice"), code=1)
         paid = fleet.sandbox.stats()["calls"]
         fleet.sandbox.faults()
+        listed = deployment.finish(deployment.start("failures", "twice", "--limit", "1", "--json")).json
+        named = deployment.finish(deployment.start("failures", "twice", "--code", "missing")).stdout
 
         only = deployment.finish(
             deployment.start("retry", "twice", "--code", "missing", "--yes", "--json"), code=1
@@ -54,6 +56,13 @@ def test_only_failed_images_are_asked_for_again(tmp_path: Path) -> None:
         with deployment.explained():
             rows = rows_by_id(deployment, "twice")
             assert list(rows) == fleet.ids
+            assert (listed["schema"], listed["failures"], len(listed["images"])) == (1, 2, 1)
+            assert {(reason["code"], reason["images"]) for reason in listed["reasons"]} == {
+                ("missing", 1),
+                ("rejected", 1),
+            }
+            assert named.splitlines()[0] == "1 failed"
+            assert f"filestack:{refused}: " in named
             assert (only["pass"], only["tagged"], only["failed"]) == (1, 59, 1)
             assert (rest["pass"], rest["tagged"], rest["failed"], rest["state"]) == (2, 60, 0, "completed")
             assert {row["pass"] for row in rows.values()} == {0, 1, 2}

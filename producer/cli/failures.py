@@ -1,0 +1,43 @@
+"""`tagmill failures`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tagmill.producer.cli.options import AsJson, RunId, RunStore, settings_from
+
+NAMED = 20
+ErrorClass = Annotated[list[str] | None, typer.Option(help="Only this class of error.")]
+Code = Annotated[list[str] | None, typer.Option(help="Only this error code.")]
+Key = Annotated[list[str] | None, typer.Option(help="Only images whose id matches this glob.")]
+
+
+def failures(
+    run_id: RunId,
+    *,
+    error_class: ErrorClass = None,
+    code: Code = None,
+    key: Key = None,
+    limit: Annotated[int, typer.Option(min=0, help="Name so many images; 0: all.")] = NAMED,
+    run_store: RunStore = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the failed images of RUN_ID; `tagmill retry` with the same options asks for them again."""
+    import orjson  # noqa: PLC0415 - `--help` need not pay for it
+
+    from tagmill.producer.failures import Failures  # noqa: PLC0415 - as above
+    from tagmill.producer.launch import store_client  # noqa: PLC0415 - as above
+    from tagmill.producer.revision import FailureFilter  # noqa: PLC0415 - as above
+    from tagmill.producer.settled import Settled  # noqa: PLC0415 - as above
+    from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
+
+    settings = settings_from(run_store=run_store)
+    settled = Settled(open_files(settings.run_store, lambda: store_client(settings)), run_id)
+    chosen = FailureFilter(tuple(error_class or ()), tuple(code or ()), tuple(key or ()))
+    found = Failures(chosen, limit or None)
+    found.add_all(settled.lines())
+    if settled.caveat:
+        typer.echo(settled.caveat, err=True)
+    typer.echo(orjson.dumps(found.to_json(run_id)).decode() if as_json else found.describe())
