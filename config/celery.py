@@ -36,6 +36,9 @@ def celery_settings(redis_url: str, redis_prefix: str) -> dict[str, Any]:
         "worker_max_tasks_per_child": 200,
         "worker_max_memory_per_child": 400_000,  # KiB
         "worker_send_task_events": False,
+        # Nobody asks for it, and kombu 5.7 ends a worker whose broadcast connection is the first to notice
+        # that Redis is gone: `Channel.close` fails half-way, and for good when it is called again.
+        "worker_enable_remote_control": False,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
     }

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 
 import structlog
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from tagmill.config.celery import QUEUE
 from tagmill.config.logs import configure_logs
@@ -56,6 +56,8 @@ def serve(settings: Settings, only: str | None = None) -> int:
         without_mingle=True,
         without_heartbeat=True,
     )
+    # At each lost connection it would question a choice of config/celery.py; a worker resets the filters.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     with housekeeping:
         worker.start()
     return int(worker.exitcode or 0)

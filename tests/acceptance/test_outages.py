@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -88,6 +89,31 @@ def test_a_redis_that_is_killed_and_comes_back_costs_nothing(fleet: Fleet) -> No
         assert_all_tagged(deployment.run("restarted"), fleet.ids)
         assert paid_twice(fleet.sandbox) <= PROCESSES * LANES
         assert_every_call_counted(deployment.run("restarted"), fleet.sandbox.stats()["calls"])
+
+
+def test_a_worker_with_a_process_to_spare_outlives_an_outage_of_redis(tmp_path: Path) -> None:
+    """One process works, the other waits for a message: kombu's connections notice one after the other."""
+    settings = {"TAGMILL_CHUNK_SIZE": "40", "TAGMILL_RATE": "10/s"}
+    with running_fleet(tmp_path, 40, settings) as fleet:
+        deployment = fleet.deployment
+        run = fleet.run_all("outlived")
+        worker = deployment.worker()
+        fleet.await_calls(5)
+
+        worker.process.send_signal(signal.SIGSTOP)
+        with fleet.redis.sync_client() as client:
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # the broadcasts' first, if it has any
+        fleet.redis.kill()
+        worker.process.send_signal(signal.SIGCONT)
+        deployment.until(lambda: "Cannot connect" in worker.stderr, "the worker waits for Redis")
+        fleet.redis.restart()
+
+        deployment.finish(run)
+        with deployment.explained():
+            assert_all_tagged(deployment.run("outlived"), fleet.ids)
+            assert worker.running
+            assert "Traceback" not in worker.stderr
+            assert "Warning" not in worker.stderr
 
 
 # --- the service ------------------------------------------------------------------------------------------

@@ -57,6 +57,7 @@ def test_a_dead_connection_is_noticed_and_the_broker_waited_for(conf: Any) -> No
     assert transport["health_check_interval"] == 10
     assert conf.broker_connection_retry_on_startup
     assert conf.broker_connection_max_retries is None
+    assert not conf.worker_enable_remote_control
 
 
 def test_nothing_is_kept_in_redis_beside_the_queue(conf: Any) -> None:
