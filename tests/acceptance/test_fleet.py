@@ -36,7 +36,7 @@ def test_a_run_is_planned_followed_and_shown_from_elsewhere(fleet: Fleet) -> Non
     deployment = fleet.deployment
     run = fleet.run_all("followed", "--json")
     deployment.worker()
-    fleet.await_calls(20)
+    deployment.until(lambda: deployment.run("followed").parts(), "a chunk is committed")
     fleet.sandbox.faults(latency_ms=2000)  # so that it still goes on when `status` has started
 
     shown = deployment.status("followed")

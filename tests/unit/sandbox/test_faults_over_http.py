@@ -93,7 +93,7 @@ def test_a_dripping_body_arrives_slowly_and_whole(sandbox: SandboxUnderTest, han
     sandbox.faults({"fault": "drip", "seconds": 0.3})
     started = time.monotonic()
     assert "red" in tags(sandbox, handle).json["tags"]["auto"]
-    assert time.monotonic() - started >= 0.29
+    assert time.monotonic() - started >= 0.25  # timers may end a little early
 
 
 def test_a_hanging_request_ends_in_a_reset(sandbox: SandboxUnderTest, handle: str) -> None:
