@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import subprocess
@@ -15,12 +16,16 @@ from typing import IO, Self
 import orjson
 from pydantic import SecretStr
 
+from tagmill.config.celery import QUEUE
 from tagmill.config.environment import child_environment
 from tagmill.config.settings import Settings
 from tagmill.producer.display import Print
 from tagmill.producer.redis_server import RedisServer
-from tagmill.worker.errors import ConfigError, RunError
+from tagmill.worker.errors import ConfigError, RedisUnavailableError, RunError
 from tagmill.worker.orphans import die_with_parent
+from tagmill.worker.state.board import Board
+from tagmill.worker.state.checks import connect_checked
+from tagmill.worker.state.keys import Keys
 
 SANDBOX = "sandbox"
 _READY_SECONDS = 20.0
@@ -78,7 +83,14 @@ class Embedded:
             self._quick_deaths = self._quick_deaths + 1 if self._age() < _QUICK_SECONDS else 0
             if self._quick_deaths == _MOST_QUICK_DEATHS:
                 raise RunError("the worker ends as soon as it starts; its last lines above say why")
+            self._forget_dead_worker()
             self.start_worker(self._run_id)
+
+    def _forget_dead_worker(self) -> None:
+        """Nobody else works here: its chunks need not wait for the end of their leases."""
+        with contextlib.suppress(RedisUnavailableError):
+            board = Board(connect_checked(self._redis.url), Keys(self.settings.redis_prefix), QUEUE)
+            board.drop_queue()
 
     def _age(self) -> float:
         """Seconds since the worker was started."""

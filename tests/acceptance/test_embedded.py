@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import psutil
 import pytest
 from servers.fleet import (
     PIXEL,
@@ -224,6 +225,25 @@ def test_a_second_ctrl_c_aborts_calls_in_flight(service: Service) -> None:
         assert "Traceback" not in run.stderr
         assert_all_tagged(deployment.run("hung"), service.ids)
         assert service.sandbox.stats()["calls"] <= len(service.ids) + IN_FLIGHT
+
+
+def test_a_worker_that_dies_is_replaced_and_its_lease_is_not_waited_for(service: Service) -> None:
+    deployment, patience = service.deployment, {"TAGMILL_LEASE_SECONDS": "600"}
+    run = service.start("--run-id", "replaced", TAGMILL_RATE="40/s", **patience)
+    service.await_calls(10)
+
+    worker_of(run).kill()
+
+    deployment.finish(run)
+    with deployment.explained():
+        assert_all_tagged(deployment.run("replaced"), service.ids)
+        assert service.sandbox.stats()["calls"] <= len(service.ids) + IN_FLIGHT
+
+
+def worker_of(run: Program) -> psutil.Process:
+    """The main process of the worker that a run started for itself."""
+    children = psutil.Process(run.pid).children()
+    return next(child for child in children if "tagmill.worker.serve" in child.cmdline())
 
 
 def test_a_run_that_was_killed_before_it_had_its_list_was_never_there(service: Service) -> None:
