@@ -120,6 +120,9 @@ class Settings(BaseSettings):
     engine: Literal["filestack", "sandbox"] | None = None
     write_back: WriteBackSetting | None = None  #: None: what fits the source
     sidecar_prefix: str | None = None  #: of S3 images; None: beside them
+    probe: Literal["auto", "off"] = "auto"  #: try on a scratch object what sinks rely on
+    allow_new_versions: bool = False  #: a write-back may add versions without a question
+    allow_copy_events: bool = False  #: and fire `ObjectCreated:Copy`
     policy: Path | None = None  #: a file; a run freezes what it says
     transfer: Literal["auto", "upload"] = "auto"
     keep_uploads: bool = False

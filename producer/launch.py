@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from tagmill.config.celery import QUEUE
 from tagmill.config.settings import Settings
 from tagmill.producer.display import NO_WORKER, Display, Print, open_display
@@ -18,7 +20,8 @@ from tagmill.producer.follow import Follower, Interrupt
 from tagmill.producer.live import LiveRun
 from tagmill.producer.pace import Pace
 from tagmill.producer.planning import PlannerThread, pass_planner, refuse_empty, reopen_source
-from tagmill.producer.preparation import SANDBOX, RunOptions, account_rate, prepare
+from tagmill.producer.preparation import SANDBOX, RunOptions, account_rate, clear, prepare
+from tagmill.producer.safety import SILENT, Dialogue
 from tagmill.producer.sources.opening import open_original
 from tagmill.producer.sources.s3_client import listing_client
 from tagmill.producer.sources.spec import SourceSpec
@@ -35,6 +38,7 @@ from tagmill.worker.state.keys import Keys
 from tagmill.worker.store.opening import open_probed
 from tagmill.worker.store.passes import Passes, PassKind, PassSpec
 from tagmill.worker.store.plan import Plan
+from tagmill.worker.store.probes import keep_probes
 from tagmill.worker.store.runs import Control, Runs, RunSpec, Verb
 
 if TYPE_CHECKING:
@@ -44,6 +48,8 @@ STORE_RETRIES = 4
 DRAINING = "stopping: calls in flight finish; once more aborts them"
 LEAVING = "leaving: the workers go on with it"
 NO_CAPS: Mapping[str, Any] = {}
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +185,9 @@ class Launch:
         return open_display(Pace(self.spec.planned_rate))
 
 
-def create_run(settings: Settings, source: SourceSpec, options: RunOptions) -> Launch:
+def create_run(
+    settings: Settings, source: SourceSpec, options: RunOptions, dialogue: Dialogue = SILENT
+) -> Launch:
     """Raise `ConfigError` or `NotFoundError` before anything is written."""
     spec = prepare(settings, source, options)
     if settings.redis_url is not None:
@@ -187,13 +195,22 @@ def create_run(settings: Settings, source: SourceSpec, options: RunOptions) -> L
     else:
         refuse_second(state_dir(settings.state_dir))
     runs = open_runs(settings)
+    if not runs.is_free(spec.run_id):
+        raise _exists(spec.run_id)
     if source.input is None:
         refuse_empty(reopen_source(runs, spec, lambda: listing_client(settings.s3_endpoint_url)))
-    if runs.is_free(spec.run_id):
-        _copy_list(runs, spec.run_id, source)  # first: without its whole list, a run could never be finished
+    spec, probes = clear(settings, spec, source, dialogue)
+    # First: without its whole list, a run could never be finished, and without this, not safely.
+    _copy_list(runs, spec.run_id, source)
+    if probes.buckets:
+        keep_probes(runs.files, spec.run_id, probes)
     if not runs.create(spec):
-        raise ConfigError(f"run {spec.run_id} exists: go on with `tagmill run --resume {spec.run_id}`")
+        raise _exists(spec.run_id)
     return Launch(settings, runs, spec, Passes(runs.files, spec.run_id).newest(), is_new=True)
+
+
+def _exists(run_id: str) -> ConfigError:
+    return ConfigError(f"run {run_id} exists: go on with `tagmill run --resume {run_id}`")
 
 
 def _copy_list(runs: Runs, run_id: str, source: SourceSpec) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import structlog
+
 from tagmill.config.settings import Settings
 from tagmill.producer.policy_file import read_policy
+from tagmill.producer.safety import EFFECTS, Clearance, Dialogue
+from tagmill.producer.sources.s3_client import listing_client
 from tagmill.producer.sources.spec import Kind, SourceSpec
 from tagmill.worker.account import DEFAULT_RATE
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.rate import Rate
 from tagmill.worker.sidecar_prefix import SidecarPrefix
+from tagmill.worker.store.probes import Probes
 from tagmill.worker.store.runs import RunSpec
 
 FILESTACK, SANDBOX = "filestack", "sandbox"
@@ -21,6 +26,8 @@ SANDBOX_RATE = Rate.parse("100/s")
 _DEFAULT_WRITE_BACK = {Kind.S3: ("metadata",), Kind.FOLDER: ("sidecar",), Kind.HANDLES: ()}
 _OF_S3 = {"metadata", "tags", "annotation", "sidecar"}
 _SINKS = {Kind.S3: _OF_S3, Kind.FOLDER: {"sidecar"}, Kind.HANDLES: {"sidecar"}}
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,34 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions) -> RunS
         sidecar_prefix=choose_sidecar_prefix(settings, source.kind),
         filestack_buckets=tuple(settings.filestack_buckets.split(",")) if settings.filestack_buckets else (),
     )
+
+
+def clear(
+    settings: Settings, spec: RunSpec, source: SourceSpec, dialogue: Dialogue
+) -> tuple[RunSpec, Probes]:
+    """Settle what the write-back may do to buckets, and what their servers can. Raise `ConfigError`."""
+    clearance = Clearance(
+        spec.write_back,
+        places=_places(spec, source),
+        allowed=[effect for effect in EFFECTS if getattr(settings, f"allow_{effect}")],
+        at_most=min(filter(None, [source.limit, source.sample]), default=None),
+    )
+    if not clearance.needed:
+        return spec, Probes()
+    client = listing_client(settings.s3_endpoint_url)
+    consent = clearance.consent(client, dialogue)
+    probes = clearance.probe(client, client.meta.endpoint_url, trying=settings.probe == "auto")
+    warnings = probes.warnings(spec.write_back)
+    for warning in warnings:
+        log.warning("write_back_limited", run_id=spec.run_id, warning=warning)
+    return replace(spec, consent=consent, warnings=warnings), probes
+
+
+def _places(spec: RunSpec, source: SourceSpec) -> list[tuple[str, str]]:
+    """Return where the images lie that are written to: buckets, and what their keys begin with."""
+    if source.kind is Kind.S3:
+        return [(source.bucket, source.prefix)]
+    return [(bucket, "") for bucket in spec.filestack_buckets if source.kind is Kind.HANDLES]
 
 
 def _text(amount: Decimal | None) -> str | None:

@@ -41,6 +41,7 @@ from tagmill.worker.state.limiter import Limiter
 from tagmill.worker.store.opening import open_files
 from tagmill.worker.store.passes import Passes, PassKind, PassSpec
 from tagmill.worker.store.plan import Plan
+from tagmill.worker.store.probes import Probes, read_probes
 from tagmill.worker.store.runs import Runs, RunSpec
 from tagmill.worker.tagger import Tagger
 from tagmill.worker.transfer import Transfers
@@ -76,7 +77,8 @@ class Assembly:
         if place not in self._runners:
             spec = await asyncio.to_thread(self._runs.read, chunk.run_id)
             current = await asyncio.to_thread(Passes(self._files, chunk.run_id).read, chunk.pass_no)
-            self._runners[place] = self._runner(spec, current)
+            probes = await asyncio.to_thread(read_probes, self._files, chunk.run_id)
+            self._runners[place] = self._runner(spec, current, probes)
         return await self._runners[place].run(chunk)
 
     async def aclose(self) -> None:
@@ -84,7 +86,7 @@ class Assembly:
             await part.aclose()
         await self._redis.aclose()
 
-    def _runner(self, spec: RunSpec, current: PassSpec) -> ChunkRunner:
+    def _runner(self, spec: RunSpec, current: PassSpec, probes: Probes) -> ChunkRunner:
         limits = ChunkLimits(
             self._settings.chunk_seconds, self._settings.lease_seconds, self._settings.outage_seconds
         )
@@ -92,13 +94,13 @@ class Assembly:
             self._files,
             self._redis,
             self._keys,
-            self._equipment(spec, current),
+            self._equipment(spec, current, probes),
             limits,
             plan=Plan(self._files, spec.run_id, current.number),
             shutting_down=self._shutting_down,
         )
 
-    def _equipment(self, spec: RunSpec, current: PassSpec) -> Equipment:
+    def _equipment(self, spec: RunSpec, current: PassSpec, probes: Probes) -> Equipment:
         account = account_id(self._settings)
         limiter = Limiter(self._redis, self._keys, self._windows(spec, account), account)
         engine = self._engine(spec, current.kind, limiter)
@@ -108,7 +110,7 @@ class Assembly:
             upload=spec.transfer == "upload",
             epoch=datetime.fromisoformat(spec.created_at).timestamp(),
         )
-        write_back = WriteBack([self._sink(name, spec) for name in spec.write_back])
+        write_back = WriteBack([self._sink(name, spec, probes) for name in spec.write_back])
         return Equipment(
             run_id=spec.run_id,
             kind=current.kind,
@@ -162,19 +164,19 @@ class Assembly:
         self._open.append(behind)
         return behind
 
-    def _sink(self, name: str, spec: RunSpec) -> Sink:
-        sink = self._new_sink(name, spec)
+    def _sink(self, name: str, spec: RunSpec, probes: Probes) -> Sink:
+        sink = self._new_sink(name, spec, probes)
         self._open.append(sink)
         return sink
 
-    def _new_sink(self, name: str, spec: RunSpec) -> Sink:
+    def _new_sink(self, name: str, spec: RunSpec, probes: Probes) -> Sink:
         match name:
             case "metadata":
-                return S3MetadataSink(self._s3, lanes=self._lanes)
+                return S3MetadataSink(self._s3, lanes=self._lanes, known=probes.of)
             case "tags":
                 return S3TagsSink(self._s3, lanes=self._lanes)
             case "annotation":
-                return S3AnnotationSink(self._s3, lanes=self._lanes, proven=lambda _: False)
+                return S3AnnotationSink(self._s3, lanes=self._lanes, proven=probes.prove_annotations)
             case "sidecar":
                 prefix = SidecarPrefix.parse(spec.sidecar_prefix)
                 in_s3 = S3SidecarSink(self._s3, lanes=self._lanes, prefix=prefix)

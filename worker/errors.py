@@ -136,6 +136,12 @@ class QuotaExhaustedError(RunError):
     code = "quota"
 
 
+class WriteBackSafetyError(RunError):
+    """A write-back changed something that is not ours: no further object is touched until somebody looked."""
+
+    code = "write_back_safety"
+
+
 class EngineOutageError(RunError):
     code = "outage"
 

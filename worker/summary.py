@@ -56,6 +56,7 @@ def summary(
         "duration_s": _seconds(current.created_at or spec.created_at, finished_at),
         "run_dir": run_dir,
         "manifest": f"{run_dir}/{rows}",
+        "warnings": spec.warnings,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,3 +27,10 @@ def settings_from(**flags: Any) -> Settings:
     settings = load_settings(flags)
     configure_logs(settings.log_level, settings.log_format, settings.secrets())
     return settings
+
+
+def settings_of(options: Mapping[str, Any]) -> Settings:
+    """Do the same for a command whose options are settings where they have a setting's name."""
+    from tagmill.config.settings import Settings  # noqa: PLC0415 - as above
+
+    return settings_from(**{name: options[name] for name in Settings.model_fields if name in options})

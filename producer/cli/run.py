@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tagmill.producer.cli.consent import dialogue
 from tagmill.producer.cli.going import go
 from tagmill.producer.cli.options import (
     AsJson,
@@ -14,7 +15,7 @@ from tagmill.producer.cli.options import (
     RedisUrl,
     RunStore,
     StateDir,
-    settings_from,
+    settings_of,
 )
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.rate import Rate
@@ -45,6 +46,15 @@ def run(  # noqa: PLR0913 - an option each
     ] = None,
     sidecar_prefix: Annotated[
         str | None, typer.Option(help="prefix/ or s3://bucket/prefix for sidecars of S3 images.")
+    ] = None,
+    probe: Annotated[
+        str | None, typer.Option(help="auto or off: try out what the bucket's server does.")
+    ] = None,
+    allow_new_versions: Annotated[
+        bool | None, typer.Option("--allow-new-versions", help="The write-back may add object versions.")
+    ] = None,
+    allow_copy_events: Annotated[
+        bool | None, typer.Option("--allow-copy-events", help="It may fire ObjectCreated:Copy events.")
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Pay also for what an earlier run has tagged.")
@@ -80,25 +90,9 @@ def run(  # noqa: PLR0913 - an option each
     log_format: LogFormat = None,
 ) -> None:
     """Tag every image of SOURCE, write the tags back, and leave a manifest."""
-    settings = settings_from(
-        concurrency=concurrency,
-        processes=processes,
-        engine=engine,
-        write_back=write_back,
-        sidecar_prefix=sidecar_prefix,
-        transfer=transfer,
-        keep_uploads=keep_uploads,
-        policy=policy,
-        chunk_size=chunk_size,
-        price_per_1000=price_per_1000,
-        max_duration=max_duration,
-        run_store=run_store,
-        redis_url=redis_url,
-        state_dir=state_dir,
-        log_level=log_level,
-        log_format=log_format,
-    )
-    _check_detach(settings, detach=detach)
+    settings = settings_of(locals() | {"rate": None})  # which is the account's; the option is the run's own
+    if detach and settings.redis_url is None:
+        raise ConfigError("--detach needs a fleet: set TAGMILL_REDIS_URL and start workers")
     from tagmill.producer.launch import create_run, reopen_run  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.producer.preparation import RunOptions  # noqa: PLC0415 - as above
     from tagmill.producer.sources.options import SourceOptions  # noqa: PLC0415 - as above
@@ -118,25 +112,20 @@ def run(  # noqa: PLR0913 - an option each
         field=field,
     )
     if resume is not None:
-        frozen = [source, rate, run_id, engine, write_back, policy, transfer, keep_uploads, chunk_size]
-        frozen += [sidecar_prefix, price_per_1000, shared_path or None, force or None]
-        _refuse_changes(*frozen, None if selection == SourceOptions() else selection)
+        write_backs = [write_back, sidecar_prefix, probe, allow_new_versions, allow_copy_events]
+        frozen = [engine, *write_backs, policy, transfer, keep_uploads, chunk_size, price_per_1000]
+        _refuse_any(source, selection != SourceOptions(), rate, run_id, *frozen, shared_path, force)
         launch = reopen_run(settings, resume, _caps(settings, max_duration=max_duration))
     elif source is None:
         raise ConfigError("name a SOURCE: s3://bucket/prefix, a folder, or a list of handles")
     else:
         options = RunOptions(rate=_parse_rate(rate), run_id=run_id, shared_path=shared_path, force=force)
-        launch = create_run(settings, parse_source(source, selection), options)
+        launch = create_run(settings, parse_source(source, selection), options, dialogue(as_json=as_json))
     go(launch, detach=detach, as_json=as_json)
 
 
-def _check_detach(settings: Settings, *, detach: bool) -> None:
-    if detach and settings.redis_url is None:
-        raise ConfigError("--detach needs a fleet: set TAGMILL_REDIS_URL and start workers")
-
-
-def _refuse_changes(*frozen: object) -> None:
-    if frozen != (None,) * len(frozen):
+def _refuse_any(*said: object) -> None:
+    if any(value is not None and value is not False for value in said):
         raise ConfigError("--resume goes on with what was planned: name no SOURCE, change only a cap")
 
 

@@ -11,6 +11,7 @@ from tagmill.producer.sources.base import Cursor, Filters, Listed
 from tagmill.producer.sources.filtering import Sieve, Skip, listed
 from tagmill.producer.sources.quantities import rfc3339
 from tagmill.producer.sources.s3_errors import translated
+from tagmill.worker.capabilities import SCRATCH_NAME
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.models import ImageRef, S3Object
 
@@ -99,6 +100,8 @@ class S3Listing:
             return Skip.FOLDER
         if key.endswith(SIDECAR_SUFFIX):
             return Skip.SIDECAR
+        if SCRATCH_NAME.search(key):
+            return Skip.PROBE
         if item.get("StorageClass") in ARCHIVES:
             return Skip.ARCHIVED
         return self._sieve.check_name(key.removeprefix(self._prefix).removeprefix("/"))

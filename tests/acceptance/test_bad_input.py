@@ -198,6 +198,15 @@ def test_wrong_aws_keys_are_named(desk: Desk) -> None:
     assert said.startswith("S3 refused the credentials (InvalidAccessKeyId): set AWS_ACCESS_KEY_ID")
 
 
+def test_new_versions_need_a_word_where_nobody_can_be_asked(desk: Desk, s3_server: S3UnderTest) -> None:
+    bucket, client = s3_server.bucket(), s3_server.client()
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    client.put_object(Bucket=bucket, Key="x.jpg", Body=PIXEL)
+    said = desk.refused(2, "run", f"s3://{bucket}/x", **KEYS, **s3_server.environment)
+    assert said.startswith(f"s3://{bucket} keeps versions: ")
+    assert said.endswith("say --allow-new-versions, or --write-back tags, annotation or sidecar")
+
+
 def test_without_aws_keys_the_user_is_told_to_set_them(desk: Desk) -> None:
     said = desk.refused(2, "run", "s3://bucket/x", **KEYS)
     assert said.startswith("no usable AWS credentials (NoCredentialsError): set AWS_ACCESS_KEY_ID")

@@ -20,6 +20,7 @@ KEYS = [
     *("schema", "run_id", "state", "reason", "pass", "planned"),
     *("tagged", "failed", "skipped", "duplicate", "quarantined", "cancelled", "remaining"),
     *("calls", "maybe_charged", "throttled", "cost", "writes", "duration_s", "run_dir", "manifest"),
+    "warnings",
 ]
 COUNTS = Counts(tagged=5, failed=2, skipped=1, quarantined=1, calls=9, maybe_charged=3, throttled=4)
 

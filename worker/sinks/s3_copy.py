@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tagmill.worker.errors import SinkConflictError
+from tagmill.worker.capabilities import Capabilities
+from tagmill.worker.errors import SinkConflictError, WriteBackSafetyError
 from tagmill.worker.models import Json, S3Object, Write, WriteStatus
 from tagmill.worker.sinks import encoding
 from tagmill.worker.sinks.s3_access import RefusedError
 from tagmill.worker.sinks.s3_bucket import Buckets
+from tagmill.worker.sinks.s3_compare import changed, headers_of
 from tagmill.worker.sinks.s3_errors import translated
-from tagmill.worker.sinks.s3_object import StoredObject
+from tagmill.worker.sinks.s3_object import StoredObject, is_own
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 class SelfCopies:
     """Prepare, copy: each is for a thread. Preparing raises `RefusedError` where something could be lost."""
 
-    def __init__(self, client: S3Client) -> None:
-        self._client = client
+    def __init__(self, client: S3Client, known: Callable[[str], Capabilities]) -> None:
+        self._client, self._known = client, known
         self._buckets = Buckets(client)
         _send_expires_as_it_stands(client)
 
@@ -32,9 +34,12 @@ class SelfCopies:
             raise RefusedError("no_room")
         if stored.obstacle is not None:
             raise RefusedError(stored.obstacle)
+        self._refuse_lost_tags(source)
         with translated("GetObjectAcl"):
             protection = self._buckets.protection(source.bucket, source.key, stored)
-        version = {"VersionId": stored.version_id} if stored.version_id else {}
+        # Unless conditions hold, a pinned version could bring older bytes back.
+        pinned = stored.version_id and self._known(source.bucket).copy_conditions
+        version = {"VersionId": stored.version_id} if pinned else {}
         return {
             **stored.resend(),
             **protection,
@@ -48,14 +53,36 @@ class SelfCopies:
             "TaggingDirective": "COPY",
         }
 
-    def copy(self, arguments: Mapping[str, Any]) -> Write:
+    def _refuse_lost_tags(self, source: S3Object) -> None:
+        if self._known(source.bucket).copies_tags is not False:
+            return
+        with translated("GetObjectTagging"):
+            if self._client.get_object_tagging(Bucket=source.bucket, Key=source.key)["TagSet"]:
+                raise RefusedError("tags_lost")
+
+    def copy(self, stored: StoredObject, arguments: Mapping[str, Any]) -> Write:
         """Raise `PreconditionFailedError` when the object is no longer the one that was looked at."""
         with translated("CopyObject"):
             answer = self._client.copy_object(**arguments)
         etag = answer.get("CopyObjectResult", {}).get("ETag")
         if not etag:
             raise SinkConflictError("CopyObject answered 200 without a result", code="unavailable")
+        if not self._known(arguments["Bucket"]).copy_conditions:
+            self._verify(stored, arguments)
         return Write(WriteStatus.WRITTEN, etag_after=etag.strip('"'), version_after=answer.get("VersionId"))
+
+    def _verify(self, before: StoredObject, arguments: Mapping[str, Any]) -> None:
+        """Raise `WriteBackSafetyError` when the copy, where it still stands, took something with it."""
+        source = S3Object(arguments["Bucket"], arguments["Key"])
+        with translated("HeadObject"):
+            answer = self._client.head_object(Bucket=source.bucket, Key=source.key, ChecksumMode="ENABLED")
+        after = StoredObject(answer)
+        if after.own != {key: value for key, value in arguments["Metadata"].items() if is_own(key)}:
+            return  # somebody wrote after us, and what was there before him is not known
+        if fields := changed(headers_of(before.head), headers_of(after.head)):
+            raise WriteBackSafetyError(
+                f"{source.id}: the write-back, or somebody at the same moment, changed {', '.join(fields)}"
+            )
 
 
 def _send_expires_as_it_stands(client: S3Client) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tagmill.worker.capabilities import Capabilities
 from tagmill.worker.models import ImageRef, Json, S3Object, Write, WriteStatus
 from tagmill.worker.sinks import encoding
 from tagmill.worker.sinks.base import Keep, Tagging, Written, marker, skipped
@@ -22,9 +24,16 @@ class S3MetadataSink:
 
     name = "metadata"
 
-    def __init__(self, client: S3Client, *, lanes: int) -> None:
+    def __init__(
+        self,
+        client: S3Client,
+        *,
+        lanes: int,
+        known: Callable[[str], Capabilities] = Capabilities.of_s3,
+    ) -> None:
+        """`known`: what a bucket's server does; where it may ignore conditions, a write costs two HEADs."""
         self._access = S3Access(client, lanes=lanes)
-        self._copies = SelfCopies(client)
+        self._copies = SelfCopies(client, known)
 
     async def write(self, ref: ImageRef, tagging: Tagging, keep: Keep) -> Write:
         """Write unless it is there already; `keep` gets what another run wrote, just before the copy."""
@@ -60,7 +69,7 @@ class S3MetadataSink:
         copy = await self._access.in_thread(self._copies.prepare, source, stored, encoded.values)
         if stored.own.get(encoding.RUN) != tagging.run_id:  # a run's own values are nothing to go back to
             await keep(_previous(stored))
-        write = await self._access.in_thread(self._copies.copy, copy)
+        write = await self._access.in_thread(self._copies.copy, stored, copy)
         return replace(write, truncated=encoded.truncated)
 
     async def _undo(self, source: S3Object, written: Written) -> Write:
@@ -71,7 +80,7 @@ class S3MetadataSink:
             return written.not_ours()
         before = await _values_before(stored, written)
         copy = await self._access.in_thread(self._copies.prepare, source, stored, before)
-        return await self._access.in_thread(self._copies.copy, copy)
+        return await self._access.in_thread(self._copies.copy, stored, copy)
 
 
 # --- what is written --------------------------------------------------------------------------------------

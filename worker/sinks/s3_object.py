@@ -84,12 +84,12 @@ class StoredObject:
     @cached_property
     def own(self) -> dict[str, str]:
         """Our metadata, as an earlier write left it. S3 lower-cases keys, some servers capitalise them."""
-        return {key.lower(): value for key, value in self._metadata.items() if _is_own(key)}
+        return {key.lower(): value for key, value in self._metadata.items() if is_own(key)}
 
     @cached_property
     def foreign(self) -> dict[str, str]:
         """Everyone else's metadata."""
-        return {key: value for key, value in self._metadata.items() if not _is_own(key)}
+        return {key: value for key, value in self._metadata.items() if not is_own(key)}
 
     @property
     def _metadata(self) -> dict[str, str]:
@@ -188,7 +188,7 @@ class StoredObject:
         return {"ChecksumAlgorithm": CHECKSUM_FIELDS[algorithm]}
 
 
-def _is_own(key: str) -> bool:
+def is_own(key: str) -> bool:
     return key.lower() in encoding.OWN_KEYS
 
 

@@ -43,6 +43,8 @@ class RunSpec:
     price_per_1000: str | None = None  #: decimal, of 1,000 calls
     max_duration: float | None = None  #: seconds from each start, or lift from a pause, to the next pause
     concurrency: int | None = None  #: calls in flight per process; None: each worker's own
+    consent: Json = field(default_factory=dict)  #: effect of the write-back -> how it was allowed
+    warnings: list[str] = field(default_factory=list)  #: what is done otherwise than usual; for people
     format: int = FORMAT
     force: bool = False  #: ask also for what an earlier run has tagged
     sidecar_prefix: str | None = None  #: of S3 images' sidecars; None: beside them

@@ -62,7 +62,7 @@ def test_a_prefix_is_a_prefix_and_globs_see_what_follows_it(s3: S3UnderTest) -> 
 
 
 def test_folders_empty_objects_sidecars_and_archives_are_passed_over(s3: S3UnderTest) -> None:
-    bucket = put(s3, "a.jpg", "a.jpg.tags.json")
+    bucket = put(s3, "a.jpg", "a.jpg.tags.json", "b/.tagmill-probe-0123456789abcdef")
     client = s3.client()
     client.put_object(Bucket=bucket, Key="folder/", Body=b"")
     client.put_object(Bucket=bucket, Key="folder/empty", Body=b"")
@@ -72,6 +72,7 @@ def test_folders_empty_objects_sidecars_and_archives_are_passed_over(s3: S3Under
     assert keys(items) == ["a.jpg", "cool.jpg"]
     assert skipped(items) == {
         "a.jpg.tags.json": "sidecar",
+        "b/.tagmill-probe-0123456789abcdef": "probe",
         "folder/": "folder",
         "folder/empty": "empty",
         "frozen.jpg": "archived",
