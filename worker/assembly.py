@@ -13,7 +13,7 @@ from tagmill.worker.account import account_id, account_rate
 from tagmill.worker.behind import Behind
 from tagmill.worker.chunks import ChunkLimits, ChunkRunner
 from tagmill.worker.engines.base import Engine
-from tagmill.worker.engines.filestack import FilestackEngine, FilestackOptions
+from tagmill.worker.engines.filestack import FilestackEngine, FilestackOptions, OnLimit
 from tagmill.worker.engines.filestack_urls import UrlForm
 from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import ConfigError
@@ -135,25 +135,11 @@ class Assembly:
         return windows
 
     def _engine(self, spec: RunSpec, kind: PassKind, limiter: Limiter) -> Engine:
-        settings = self._settings
-        key, secret = settings.filestack_api_key, settings.filestack_app_secret
-        if kind.calls and (key is None or secret is None):
+        if kind.calls and not self._settings.has_credentials:
             raise ConfigError(
                 "this worker has no credentials: set TAGMILL_FILESTACK_API_KEY and …_APP_SECRET"
             )
-        options = FilestackOptions(
-            api_key=key.get_secret_value() if key else "",
-            app_secret=secret.get_secret_value() if secret else "",
-            name=spec.engine,
-            cdn_url=settings.filestack_cdn_url,
-            api_url=settings.filestack_api_url,
-            call_timeout_seconds=settings.call_timeout,
-            connections=self._lanes,
-            tags_version=settings.filestack_tags_version,
-            resize_height=settings.filestack_resize,
-            url_form=UrlForm(settings.filestack_url_form),
-        )
-        engine = FilestackEngine(options, on_limit=limiter.throttled)
+        engine = open_engine(self._settings, spec.engine, connections=self._lanes, on_limit=limiter.throttled)
         self._open.append(engine)
         return engine
 
@@ -192,6 +178,24 @@ class Assembly:
 
     def _store_client(self) -> S3Client:
         return s3_client(self._settings.s3_endpoint_url, connections=self._lanes, retries=STORE_RETRIES)
+
+
+def open_engine(settings: Settings, name: str, *, connections: int, on_limit: OnLimit) -> Engine:
+    """Without credentials it can be asked for its name and configuration, but for no image."""
+    key, secret = settings.filestack_api_key, settings.filestack_app_secret
+    options = FilestackOptions(
+        api_key=key.get_secret_value() if key else "",
+        app_secret=secret.get_secret_value() if secret else "",
+        name=name,
+        cdn_url=settings.filestack_cdn_url,
+        api_url=settings.filestack_api_url,
+        call_timeout_seconds=settings.call_timeout,
+        connections=connections,
+        tags_version=settings.filestack_tags_version,
+        resize_height=settings.filestack_resize,
+        url_form=UrlForm(settings.filestack_url_form),
+    )
+    return FilestackEngine(options, on_limit=on_limit)
 
 
 def lanes_for(rate: Rate, processes: int) -> int:

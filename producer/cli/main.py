@@ -7,6 +7,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
+from tagmill.producer.cli.doctor import doctor
 from tagmill.producer.cli.export import export
 from tagmill.producer.cli.failures import failures
 from tagmill.producer.cli.passes import retag, retry, undo
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(worker)
 app.command()(status)
+app.command()(doctor)
 app.command()(failures)
 app.command()(retry)
 app.command()(retag)

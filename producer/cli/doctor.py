@@ -1,0 +1,132 @@
+"""`tagmill doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tagmill.producer.cli.options import AsJson, RedisUrl, RunStore, settings_from
+from tagmill.producer.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from tagmill.config.settings import Settings
+    from tagmill.producer.sources.spec import SourceSpec
+    from tagmill.worker.check import Check
+
+
+def doctor(
+    source: Annotated[str | None, typer.Argument(help="What you mean to tag; else only the rest.")] = None,
+    *,
+    write_back: Annotated[str | None, typer.Option(help="As for `tagmill run`.")] = None,
+    pay: Annotated[
+        bool | None, typer.Option("--pay/--no-pay", help="Make one real tags call; asks unless said.")
+    ] = None,
+    policies: Annotated[
+        bool, typer.Option("--policies", help="Only print the least that must be allowed.")
+    ] = False,
+    run_store: RunStore = None,
+    redis_url: RedisUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try everything that a run needs; one line each, with the mend for what fails."""
+    settings = settings_from(write_back=write_back, run_store=run_store, redis_url=redis_url)
+    spec = _spec(source)
+    if policies:
+        _print_policies(settings, spec)
+        return
+    checks = _check(settings, spec, may_pay=_may_pay(settings, said=pay))
+    failed = [check for check in checks if not check.passed]
+    if as_json:
+        _print_json({"checks": [check.to_json() for check in checks], "failed": len(failed)})
+    else:
+        for check in checks:
+            typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.found}")
+    raise typer.Exit(ExitCode.FAILED_IMAGES if failed else ExitCode.DONE)
+
+
+def _spec(source: str | None) -> SourceSpec | None:
+    from tagmill.producer.sources.spec import parse_source  # noqa: PLC0415 - `--help` need not pay for it
+
+    return parse_source(source) if source is not None else None
+
+
+def _may_pay(settings: Settings, *, said: bool | None) -> bool:
+    """Only a person, or a flag, may say so."""
+    if not settings.has_credentials or said is not None:
+        return bool(said)
+    return sys.stdin.isatty() and typer.confirm("Make one real tags call, which is paid for?", err=True)
+
+
+def _check(settings: Settings, spec: SourceSpec | None, *, may_pay: bool) -> list[Check]:
+    from tagmill.producer.doctor.fleet import check_redis, check_run_store  # noqa: PLC0415 - as above
+    from tagmill.producer.launch import store_client  # noqa: PLC0415 - as above
+
+    checks = check_redis(settings.redis_url)
+    checks.append(check_run_store(settings.run_store, lambda: store_client(settings)))
+    in_bucket, key = _check_bucket(settings, spec)
+    return [*checks, *in_bucket, *_check_service(settings, may_pay=may_pay, key=key)]
+
+
+def _check_bucket(settings: Settings, spec: SourceSpec | None) -> tuple[list[Check], str | None]:
+    """Return what was found, and the key of an image for the storage alias."""
+    from tagmill.producer.doctor.bucket import BucketCheckup  # noqa: PLC0415 - as above
+    from tagmill.producer.sources.s3_client import listing_client  # noqa: PLC0415 - as above
+
+    place = _place(spec)
+    if place is None:
+        return [], None
+    checkup = BucketCheckup(listing_client(settings.s3_endpoint_url), *place)
+    return checkup.run(_sinks(settings, spec)), checkup.first_key
+
+
+def _check_service(settings: Settings, *, may_pay: bool, key: str | None) -> list[Check]:
+    from tagmill.worker.check import Check  # noqa: PLC0415 - as above
+
+    if not settings.has_credentials:
+        mend = "set TAGMILL_FILESTACK_API_KEY and TAGMILL_FILESTACK_APP_SECRET"
+        return [Check("filestack credentials", passed=False, found=f"none are set; {mend}")]
+    from tagmill.worker.checkup import check_filestack  # noqa: PLC0415 - as above
+
+    return asyncio.run(check_filestack(settings, may_pay=may_pay, key=key))
+
+
+def _print_policies(settings: Settings, spec: SourceSpec | None) -> None:
+    from tagmill.producer.doctor.permissions import filestack_calls, iam_policy  # noqa: PLC0415 - as above
+    from tagmill.producer.sources.spec import Kind  # noqa: PLC0415 - as above
+
+    kind = spec.kind if spec else None
+    uploads = settings.transfer == "upload" or kind is Kind.FOLDER
+    iam = iam_policy(_place(spec), _sinks(settings, spec), _store_place(settings.run_store))
+    calls = filestack_calls(uploads=uploads, handles=settings.filestack_buckets is not None)
+    _print_json({"iam": iam, "filestack": {"call": calls}})
+
+
+def _store_place(run_store: str) -> tuple[str, str] | None:
+    if not run_store.startswith("s3://"):
+        return None
+    bucket, _, prefix = run_store.removeprefix("s3://").partition("/")
+    return bucket, f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+
+
+def _sinks(settings: Settings, spec: SourceSpec | None) -> tuple[str, ...]:
+    from tagmill.producer.preparation import FILESTACK, choose_write_back  # noqa: PLC0415 - as above
+
+    return choose_write_back(settings, spec.kind, FILESTACK) if spec is not None else ()
+
+
+def _place(spec: SourceSpec | None) -> tuple[str, str] | None:
+    from tagmill.producer.sources.spec import Kind  # noqa: PLC0415 - as above
+
+    listed = spec is not None and spec.kind is Kind.S3 and spec.input is None
+    return (spec.bucket, spec.prefix) if spec is not None and listed else None
+
+
+def _print_json(value: dict[str, object]) -> None:
+    import orjson  # noqa: PLC0415 - as above
+
+    from tagmill.worker.models import SCHEMA  # noqa: PLC0415 - as above
+
+    typer.echo(orjson.dumps({"schema": SCHEMA, **value}, option=orjson.OPT_INDENT_2).decode())
