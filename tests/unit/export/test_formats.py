@@ -65,7 +65,7 @@ def test_a_csv_reader_gets_every_cell_back(rows: list[Json]) -> None:
 
 
 @given(LIBRARY)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_parquet_reader_gets_every_value_back_typed(rows: list[Json]) -> None:
     assert told(Format.PARQUET, rows) == [
         {column.name: as_parquet(column, column.value(row)) for column in OF_IMAGES} for row in rows
