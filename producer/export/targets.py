@@ -24,11 +24,6 @@ PART_BYTES = 1 << 25
 
 
 class Target(Protocol):
-    @property
-    def name(self) -> str:
-        """For people."""
-        ...
-
     def write(self, blocks: Iterable[bytes]) -> None:
         """Raise `TaggingError` in our words, and whatever `blocks` raises."""
         ...
@@ -47,8 +42,6 @@ def open_target(output: str, s3_client: Callable[[], S3Client]) -> Target:
 
 
 class StdoutTarget:
-    name = "stdout"
-
     def write(self, blocks: Iterable[bytes]) -> None:
         """End without complaint when nobody reads on."""
         try:
@@ -62,7 +55,7 @@ class FileTarget:
     """Replaces an earlier file of that name in one step."""
 
     def __init__(self, path: str) -> None:
-        self.name = path
+        self._name = path
         self._path = os.path.realpath(path)  # a link stays, what it points to is replaced
         if os.path.exists(self._path) and not os.path.isfile(self._path):
             raise ConfigError(f"--output {path}: this is no file")
@@ -76,7 +69,7 @@ class FileTarget:
                 os.fsync(file.fileno())
             os.replace(temporary, self._path)
         except OSError as error:
-            raise ConfigError(f"--output {self.name}: {error.strerror}") from None
+            raise ConfigError(f"--output {self._name}: {error.strerror}") from None
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
@@ -89,10 +82,6 @@ class ObjectTarget:
     client: S3Client
     bucket: str
     key: str
-
-    @property
-    def name(self) -> str:
-        return f"s3://{self.bucket}/{self.key}"
 
     def write(self, blocks: Iterable[bytes]) -> None:
         # Without threads: one part in memory, and `blocks` is read by the caller's thread.

@@ -26,8 +26,6 @@ LIBRARY = [
 
 
 class Basket:
-    name = "basket"
-
     def __init__(self) -> None:
         self.content = b""
 
