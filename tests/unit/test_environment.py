@@ -56,6 +56,9 @@ def test_every_setting_arrives_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "filestack_resize": 100,
         "filestack_url_form": "b64",
         "s3_endpoint_url": "http://127.0.0.1:2",
+        "probe": "off",
+        "allow_new_versions": True,
+        "allow_copy_events": True,
         "log_level": "debug",
         "log_format": "json",
     }
