@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 from tagmill.producer.cli.doctor import doctor
 from tagmill.producer.cli.export import export
 from tagmill.producer.cli.failures import failures
+from tagmill.producer.cli.gc import gc
 from tagmill.producer.cli.passes import retag, retry, undo
 from tagmill.producer.cli.policy import policy
 from tagmill.producer.cli.run import run
@@ -29,6 +30,7 @@ app.command()(run)
 app.command()(worker)
 app.command()(status)
 app.command()(doctor)
+app.command()(gc)
 app.command()(failures)
 app.command()(retry)
 app.command()(retag)

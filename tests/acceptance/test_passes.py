@@ -218,3 +218,18 @@ def test_failed_writes_are_repaired_without_a_call(tmp_path: Path) -> None:
             assert undone["writes"]["written"] == 12
             heads = [client.head_object(Bucket=bucket, Key=f"in/{n:02d}.png") for n in range(12)]
             assert [head["Metadata"] for head in heads] == [{}] * 12
+
+
+def test_gc_says_first_and_deletes_only_when_told_to(deployment: Deployment) -> None:
+    folder = deployment.run("photos").folder
+    young = deployment.finish(deployment.start("gc", "--json")).json
+    assert (young["deleted"], young["runs"]) == (False, [])
+    said = deployment.finish(deployment.start("gc", "--older-than", "0d"))
+    assert "run photos: completed since" in said.stdout
+    assert "nothing was deleted" in said.stderr
+    deployment.finish(deployment.start("gc", "--older-than", "0d", "--delete"), code=2)
+    assert folder.exists()
+    gone = deployment.start("gc", "--older-than", "0d", "--delete", "--yes", "--json")
+    assert [run["run_id"] for run in deployment.finish(gone).json["runs"]] == ["photos"]
+    assert not folder.exists()
+    deployment.finish(deployment.start("status", "photos"), code=3)

@@ -129,6 +129,25 @@ def test_what_is_removed_is_gone_and_can_be_created_again(files: Files) -> None:
 
 
 @every_listable
+def test_a_folder_is_removed_with_all_that_is_in_it(files: Files) -> None:
+    for name in ("runs/a/run.json", "runs/a/passes/0000/parts/1", "runs/ab/run.json"):
+        files.create(name, b"1")
+    files.remove_below("runs/a")
+    files.remove_below("runs/nowhere")
+    assert list(files.folders("runs")) == ["ab"]
+    assert files.exists("runs/ab/run.json")
+
+
+@every_listable
+def test_what_a_killed_probe_left_is_found(files: Files) -> None:
+    files.create(".probe-0123", b"1")
+    files.create("runs/a/run.json", b"1")
+    [(name, made)] = files.leftovers()
+    assert name == ".probe-0123"
+    assert made.tzinfo is not None
+
+
+@every_listable
 def test_names_are_the_files_of_one_folder_in_name_order(files: Files) -> None:
     for name in (
         "f/00000010",

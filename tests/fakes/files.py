@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import BinaryIO
+
+from tagmill.worker.store.base import PROBE
 
 
 class MemoryFiles:
@@ -49,6 +52,14 @@ class MemoryFiles:
 
     def remove(self, name: str) -> None:
         self.contents.pop(name, None)
+
+    def remove_below(self, prefix: str) -> None:
+        for name in self._below(prefix):
+            self.contents.pop(f"{prefix.rstrip('/')}/{name}")
+
+    def leftovers(self) -> Iterator[tuple[str, datetime]]:
+        long_ago = datetime(2026, 1, 1, tzinfo=UTC)
+        return iter([(name, long_ago) for name in self.contents if name.startswith(PROBE)])
 
     def _below(self, prefix: str) -> list[str]:
         folder = f"{prefix.rstrip('/')}/" if prefix else ""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import BinaryIO, Protocol
 
 from tagmill.worker.errors import ConfigError
+
+PROBE = ".probe-"  #: begins the name of a scratch file at the root
 
 
 class Files(Protocol):
@@ -44,10 +47,18 @@ class Files(Protocol):
         """Take away a scratch file, or a sidecar that is undone; nothing else is ever removed."""
         ...
 
+    def remove_below(self, prefix: str) -> None:
+        """Take away a folder with all that is in it; only `tagmill gc` does."""
+        ...
+
+    def leftovers(self) -> Iterator[tuple[str, datetime]]:
+        """Scratch files that somebody's death left, and when they were made."""
+        ...
+
 
 def probe(files: Files) -> None:
     """Refuse a place without create-if-absent: two committers would both believe that they were first."""
-    name = f".probe-{secrets.token_hex(8)}"
+    name = f"{PROBE}{secrets.token_hex(8)}"
     try:
         first, second = files.create(name, b"1"), files.create(name, b"2")
         kept = files.read(name)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError
 from s3transfer.exceptions import RetriesExceededError
 
 from tagmill.worker.errors import RunStoreUnavailableError
+from tagmill.worker.store.base import PROBE
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -92,6 +94,30 @@ class Bucket:
     def remove(self, name: str) -> None:
         with self._translated(name):
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+
+    def remove_below(self, prefix: str) -> None:
+        for page in self._below(self._folder(prefix)):
+            if keys := [{"Key": item["Key"]} for item in page]:
+                self._delete(prefix, keys)
+
+    def leftovers(self) -> Iterator[tuple[str, datetime]]:
+        for page in self._below(self._prefix + PROBE):
+            yield from ((item["Key"].removeprefix(self._prefix), item["LastModified"]) for item in page)
+
+    def _below(self, start: str) -> Iterator[list[Any]]:
+        """Everything whose key starts so, page by page."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=start)
+        with self._translated(start):
+            yield from (list(page.get("Contents", ())) for page in pages)
+
+    def _delete(self, prefix: str, keys: list[Any]) -> None:
+        """A deletion of many objects answers 200, and lists what was not deleted."""
+        with self._translated(prefix):
+            answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": keys})
+        for error in answer.get("Errors", ()):
+            raise RunStoreUnavailableError(
+                f"run store {self.location}: {prefix}: S3 says {error.get('Code')}"
+            )
 
     def _folder(self, prefix: str) -> str:
         return f"{self._prefix}{prefix.rstrip('/')}/" if prefix else self._prefix

@@ -7,16 +7,20 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from tagmill.worker.errors import RunStoreUnavailableError
+from tagmill.worker.store.base import PROBE
 
 #: What `link` answers where hard links are not to be had (FAT, some network and FUSE file systems).
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 _HIDDEN = "."  #: our own scratch files, and what file systems and desktops leave (.nfs…, .DS_Store)
 _TEMPORARY = f"{_HIDDEN}tmp-"
+_LOCK = f"{_TEMPORARY}lock"  #: of a folder; a new one for each would lock nothing
 
 
 class Folder:
@@ -62,6 +66,17 @@ class Folder:
         with self._translated(name):
             (self._root / name).unlink(missing_ok=True)
 
+    def remove_below(self, prefix: str) -> None:
+        with self._translated(prefix), contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._root / prefix)
+
+    def leftovers(self) -> Iterator[tuple[str, datetime]]:
+        with self._translated(""):
+            for folder, _, names in os.walk(self._root):
+                for path in (Path(folder, name) for name in names if _is_scratch(name)):
+                    made = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                    yield str(path.relative_to(self._root)), made
+
     def _entries(self, prefix: str, *, folders: bool) -> Iterator[str]:
         try:
             with os.scandir(self._root / prefix) as entries:
@@ -98,6 +113,10 @@ class Folder:
             ) from error
 
 
+def _is_scratch(name: str) -> bool:
+    return name.startswith((PROBE, _TEMPORARY)) and name != _LOCK
+
+
 def _publish(temporary: Path, path: Path) -> bool:
     try:
         os.link(temporary, path)
@@ -114,7 +133,7 @@ def _publish(temporary: Path, path: Path) -> bool:
 
 def _publish_without_links(temporary: Path, path: Path) -> bool:
     """Rename under a lock that dies with its holder, so that a crash leaves nothing behind."""
-    with (path.parent / f"{_TEMPORARY}lock").open("a") as lock:
+    with (path.parent / _LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if path.exists():
             return False

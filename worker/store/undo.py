@@ -26,6 +26,12 @@ class UndoValues:
         self._next = iter(merged)
         self._ahead = next(self._next, None)
 
+    def __iter__(self) -> Iterator[tuple[Place, Values]]:
+        """Yield all that is left to be asked for."""
+        while self._ahead is not None:
+            place = self._ahead[0]
+            yield place, self.at(place)
+
     def at(self, place: Place) -> Values:
         """Return what stood there before the run's first write, by sink: the oldest pass knows."""
         found: Values = {}

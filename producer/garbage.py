@@ -1,0 +1,147 @@
+"""What of a run store nobody needs any more, and why the rest is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from tagmill.worker.models import SCHEMA, Json
+from tagmill.worker.store.base import Files
+from tagmill.worker.store.layout import RUNS, pass_folder, run_folder
+from tagmill.worker.store.manifest import Manifest
+from tagmill.worker.store.passes import Passes
+from tagmill.worker.store.runs import Runs, Verb
+from tagmill.worker.store.undo import UndoValues
+
+SCRATCH_AGE = timedelta(days=1)  #: a probe or a write takes seconds
+DEFAULT_STATES = ("completed", "cancelled")
+STATES = (*DEFAULT_STATES, "paused")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One run as it stands."""
+
+    run_id: str
+    state: str  #: completed, cancelled, paused, running, or remnant: without `run.json` before its end
+    since: datetime | None  #: when it came to that; None where nobody can tell
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which runs may go."""
+
+    before: datetime  #: in their state since then or longer
+    states: Collection[str] = DEFAULT_STATES
+    undo_only: bool = False  #: only the values that an undo needs; the run stays
+
+
+@dataclass(slots=True)
+class Garbage:
+    """What would be deleted; nothing is, until `delete`."""
+
+    runs: list[Candidate] = field(default_factory=list)
+    undo: list[str] = field(default_factory=list)  #: folders of former values
+    scratch: list[str] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)  #: run -> why, of those old enough
+
+    def to_json(self, *, deleted: bool) -> Json:
+        return {
+            "schema": SCHEMA,
+            "deleted": deleted,
+            "runs": [
+                {"run_id": run.run_id, "state": run.state, "since": run.since and run.since.isoformat()}
+                for run in self.runs
+            ],
+            "undo": self.undo,
+            "scratch": self.scratch,
+            "kept": [{"run_id": run_id, "reason": reason} for run_id, reason in self.kept.items()],
+        }
+
+    def describe(self) -> str:
+        lines = [f"run {run.run_id}: {run.state} since {_day(run.since)}" for run in self.runs]
+        lines += [f"undo values {folder}" for folder in self.undo]
+        lines += [f"scratch file {name}" for name in self.scratch]
+        lines += [f"kept: run {run_id}, {reason}" for run_id, reason in self.kept.items()]
+        return "\n".join(lines) if lines else "nothing to delete"
+
+    def __len__(self) -> int:
+        return len(self.runs) + len(self.undo) + len(self.scratch)
+
+    def delete(self, files: Files) -> None:
+        """A run's `run.json` goes first: what a kill leaves is no run, but a remnant for the next time."""
+        for run in self.runs:
+            files.remove(f"{run_folder(run.run_id)}/run.json")
+            files.remove_below(run_folder(run.run_id))
+        for folder in self.undo:
+            files.remove_below(folder)
+        for name in self.scratch:
+            files.remove(name)
+
+
+def find_garbage(files: Files, wanted: Wanted, now: datetime) -> Garbage:
+    """Read every run's state, and what the runs that stay need of others."""
+    found = Garbage()
+    candidates = [_look(files, run_id) for run_id in files.folders(RUNS)]
+    old = [run for run in candidates if _is_old(run, wanted)]
+    if wanted.undo_only:
+        found.undo = [folder for run in old for folder in _undo_folders(files, run)]
+    else:
+        found.runs, found.kept = _needless(files, candidates, old)
+    found.scratch = [name for name, at in files.leftovers() if now - at > SCRATCH_AGE]
+    return found
+
+
+def _look(files: Files, run_id: str) -> Candidate:
+    passes, control = Passes(files, run_id), Runs(files).control(run_id)
+    newest = passes.count() - 1
+    if passes.finished() > newest:
+        state = "cancelled" if control.verb is Verb.CANCEL else "completed"
+        return Candidate(run_id, state, _time(Manifest(files, run_id, newest).finished_at()))
+    if not files.exists(f"{run_folder(run_id)}/run.json"):
+        return Candidate(run_id, "remnant", None)  # or it is just being created
+    if control.verb is Verb.PAUSE:
+        return Candidate(run_id, "paused", _time(control.at))
+    return Candidate(run_id, "running", None)
+
+
+def _is_old(run: Candidate, wanted: Wanted) -> bool:
+    return run.state in wanted.states and run.since is not None and run.since < wanted.before
+
+
+def _needless(
+    files: Files, candidates: list[Candidate], old: list[Candidate]
+) -> tuple[list[Candidate], dict[str, str]]:
+    """Keep what undoing a kept run may have to look up, and what undoing that may, and so on."""
+    going = {run.run_id for run in old}
+    kept: dict[str, str] = {}
+    waiting = [run.run_id for run in candidates if run.run_id not in going]
+    while waiting:
+        user = waiting.pop()
+        for needed in _replaced_runs(files, user) & going:
+            going.discard(needed)
+            kept[needed] = f"because undoing {user} may need what it wrote"
+            waiting.append(needed)
+    return [run for run in old if run.run_id in going], kept
+
+
+def _replaced_runs(files: Files, run_id: str) -> set[str]:
+    """Return the runs whose values this one's writes replaced."""
+    values = UndoValues(files, run_id, Passes(files, run_id).count())
+    return {value["run"] for _, kept in values for value in kept.values() if value.get("run")}
+
+
+def _undo_folders(files: Files, run: Candidate) -> Iterator[str]:
+    for number in range(Passes(files, run.run_id).count()):
+        folder = f"{pass_folder(run.run_id, number)}/undo"
+        if next(files.names(folder), None) is not None:
+            yield folder
+
+
+def _time(text: str) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _day(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d}" if at else "nobody knows when"

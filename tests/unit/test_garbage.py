@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fakes.files import MemoryFiles
+from fakes.runs import FIRST_PASS, SmallRun, a_spec
+
+from tagmill.producer.garbage import Wanted, find_garbage
+from tagmill.worker.compaction import Compaction
+from tagmill.worker.models import Json
+from tagmill.worker.store import jsonl
+from tagmill.worker.store.passes import Passes, PassKind, PassSpec
+from tagmill.worker.store.runs import Control, Runs, Verb
+
+NOW = datetime.now(UTC) + timedelta(days=100)
+OLD = Wanted(NOW - timedelta(days=90))
+
+
+@pytest.fixture
+def files() -> MemoryFiles:
+    return MemoryFiles()
+
+
+def a_run(files: MemoryFiles, run_id: str, *, finished: bool = True, replaced: str | None = None) -> SmallRun:
+    """Of one image, whose write replaced what another run wrote."""
+    run = SmallRun(files, a_spec(run_id))
+    run.shard(1, 1)
+    run.finish_plan()
+    former: Json = {"metadata": {"run": replaced, "values": {}}}
+    run.parts.keep_undo(run.chunks[0], [{"shard": 0, "index": 0, "previous": former}])
+    if finished:
+        run.commit(run.chunks[0])
+        compaction = Compaction(files, run.spec, FIRST_PASS)
+        compaction.finish([compaction.compact(run.headers[0], 0)])
+    return run
+
+
+def found(files: MemoryFiles, wanted: Wanted = OLD) -> list[str]:
+    return [run.run_id for run in find_garbage(files, wanted, NOW).runs]
+
+
+def test_old_finished_runs_go_and_others_stay(files: MemoryFiles) -> None:
+    a_run(files, "done")
+    a_run(files, "going", finished=False)
+    Runs(files).set_control(a_run(files, "cancelled").spec.run_id, Control(verb=Verb.CANCEL))
+    files.create("runs/half-made/input/list.txt", b"")
+    assert found(files) == ["cancelled", "done"]
+    assert found(files, Wanted(OLD.before, ("completed",))) == ["done"]
+    assert found(files, Wanted(NOW - timedelta(days=120))) == []
+
+
+def test_a_paused_run_goes_only_when_it_is_asked_for(files: MemoryFiles) -> None:
+    a_run(files, "paused", finished=False)
+    at = (NOW - timedelta(days=95)).isoformat()
+    Runs(files).set_control("paused", Control(verb=Verb.PAUSE, at=at))
+    assert found(files) == []
+    assert found(files, Wanted(OLD.before, ("paused",))) == ["paused"]
+
+
+def test_a_run_that_something_is_done_to_stays(files: MemoryFiles) -> None:
+    a_run(files, "retried")
+    Passes(files, "retried").create(PassSpec(1, PassKind.RETRY, {}))
+    assert found(files) == []
+
+
+def test_what_the_undo_of_a_kept_run_may_need_stays_however_long_the_chain(files: MemoryFiles) -> None:
+    a_run(files, "first")
+    a_run(files, "second", replaced="first")
+    a_run(files, "third", replaced="second", finished=False)
+    a_run(files, "alone", replaced="gone")
+    garbage = find_garbage(files, OLD, NOW)
+    assert [run.run_id for run in garbage.runs] == ["alone"]
+    assert set(garbage.kept) == {"first", "second"}
+    assert "third" in garbage.kept["second"]
+
+
+def test_a_whole_chain_of_old_runs_goes(files: MemoryFiles) -> None:
+    a_run(files, "first")
+    a_run(files, "second", replaced="first")
+    assert found(files) == ["first", "second"]
+
+
+def test_deleting_leaves_nothing_of_a_run_and_all_of_the_others(files: MemoryFiles) -> None:
+    a_run(files, "going", finished=False)
+    kept = dict(files.contents)
+    a_run(files, "done")
+    files.create(".probe-0123", b"1")
+    find_garbage(files, OLD, NOW).delete(files)
+    assert files.contents == kept
+
+
+def test_what_a_killed_deletion_left_goes_the_next_time(files: MemoryFiles) -> None:
+    a_run(files, "done")
+    files.remove("runs/done/run.json")
+    assert found(files) == ["done"]
+    find_garbage(files, OLD, NOW).delete(files)
+    assert files.contents == {}
+
+
+def test_undo_values_alone_can_go(files: MemoryFiles) -> None:
+    run = a_run(files, "done")
+    garbage = find_garbage(files, Wanted(OLD.before, undo_only=True), NOW)
+    assert (garbage.runs, garbage.undo) == ([], ["runs/done/passes/0000/undo"])
+    garbage.delete(files)
+    assert list(files.names("runs/done/passes/0000/undo")) == []
+    assert Runs(files).read("done") == run.spec
+    assert jsonl.unpack_lines(files.read("runs/done/passes/0000/parts/00000000-00000.jsonl.gz"))
