@@ -186,3 +186,26 @@ def test_undo_is_right_even_after_redis_lost_what_stood_there(library: Library) 
     with deployment.explained():
         assert library.objects() == pristine
         assert 0 <= library.calls - 2 * len(KEYS) <= 10  # the open chunk was paid for again
+
+
+def test_several_places_are_written_asked_and_undone_together(library: Library) -> None:
+    deployment, places = library.deployment, ("metadata", "tags", "sidecar")
+    pristine = library.objects()
+    deployment.worker()
+
+    first, _ = library.run("first", "--write-back", "sidecar,tags,metadata")
+    with deployment.explained():
+        rows = assert_all_tagged(deployment.run("first"), library.ids)
+        assert {(*row["writes"],) for row in rows} == {places}
+        assert first["writes"]["written"] == len(places) * len(KEYS)
+
+    library.client.delete_object(Bucket=library.bucket, Key=f"{KEYS[0]}.tags.json")
+    second, _ = library.run("second", "--write-back", ",".join(places))
+    with deployment.explained():
+        assert (second["skipped"], second["tagged"], library.calls) == (len(KEYS) - 1, 1, len(KEYS) + 1)
+        assert (second["writes"]["unchanged"], second["writes"]["written"]) == (2, 1)
+
+    for run_id in ("second", "first"):
+        deployment.finish(deployment.start("undo", run_id, "--yes"))
+    with deployment.explained():
+        assert library.objects() == pristine
