@@ -6,6 +6,7 @@ import functools
 
 from tagmill.worker.history import History, tagging_of
 from tagmill.worker.models import Json, Write, WriteStatus
+from tagmill.worker.rows import UNDONE
 from tagmill.worker.sinks.base import Tagged, Written
 from tagmill.worker.store.plan import Planned
 from tagmill.worker.store.undo import PREVIOUS
@@ -25,10 +26,15 @@ class Undoing:
         previous = row.get(PREVIOUS, {})
         earlier = functools.partial(self._earlier, image)
         return {
-            sink: Written(row["run_id"], write, previous.get(sink), earlier, tagging_of(row))
+            sink: Written(row["run_id"], _standing(row, write), previous.get(sink), earlier, tagging_of(row))
             for sink, write in row["writes"].items()
             if write["status"] != WriteStatus.SKIPPED
         }
 
     async def _earlier(self, image: Planned, run_id: str) -> Tagged | None:
         return await self._history.tagged(run_id, image.ref)
+
+
+def _standing(row: Json, write: Json) -> Json | None:
+    """Return the write unless it was taken back: what stands there now is then no change of it."""
+    return None if UNDONE in row["flags"] and write["status"] == WriteStatus.WRITTEN else write

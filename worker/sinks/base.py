@@ -52,12 +52,8 @@ class Written:
 
     run_id: str
     write: Mapping[str, Any] | None  #: the row's `writes[sink]`
-    previous: (
-        Mapping[str, Any] | None
-    )  #: what `keep` got before the run's first write; None: nothing was kept
-    earlier: Callable[
-        [str], Awaitable[Tagged | None]
-    ]  #: run id -> what that run's manifest says of this image
+    previous: Mapping[str, Any] | None  #: what `keep` got before the run's first write, if anything
+    earlier: Callable[[str], Awaitable[Tagged | None]]  #: by run id, what its manifest says of the image
     tagging: Tagging | None = None  #: what the row has for the sinks; None: nothing to compare with
 
     @property

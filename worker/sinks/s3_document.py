@@ -151,10 +151,7 @@ def parsed(body: StreamingBody, length: int, etag: str) -> Found:
     """Read a document that S3 answers with. Raise `ForeignFileError` for what we never wrote."""
     if length > MAX_BYTES:
         raise ForeignFileError
-    try:
-        return Found(Sidecar.parse(body.read().decode()), etag)
-    except UnicodeDecodeError as error:
-        raise ForeignFileError from error
+    return Found(Sidecar.parse(body.read()), etag)
 
 
 def _done(status: WriteStatus, image: Image) -> Write:

@@ -119,7 +119,7 @@ def _read(path: bytes) -> Sidecar | None:
         return None
     if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
         raise ForeignFileError
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+    with open(path, "rb") as file:
         return Sidecar.parse(file.read())
 
 
@@ -128,8 +128,8 @@ def _replace(path: bytes, text: str) -> None:
     folder = os.path.dirname(path)
     temporary = os.path.join(folder, f".tagmill-{secrets.token_hex(8)}.tmp".encode())
     try:
-        with open(temporary, "x", encoding="utf-8") as file:
-            file.write(text)
+        with open(temporary, "xb") as file:
+            file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -144,7 +144,8 @@ def _put_back(path: bytes, text: str | None) -> None:
     if text is not None:
         _replace(path, text)
         return
-    os.unlink(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
     _sync_folder(os.path.dirname(path))
 
 

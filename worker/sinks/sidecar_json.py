@@ -27,9 +27,10 @@ class Sidecar:
     content: Json
 
     @classmethod
-    def parse(cls, text: str) -> Sidecar:
+    def parse(cls, data: bytes) -> Sidecar:
         """Raise ForeignFileError for what we never wrote."""
         try:
+            text = data.decode()
             content = json.loads(text)
         except ValueError as error:
             raise ForeignFileError from error

@@ -54,7 +54,7 @@ class StoreSidecarSink:
 
     def _read(self, name: str) -> Sidecar | None:
         try:
-            return Sidecar.parse(self._files.read(name).decode())
+            return Sidecar.parse(self._files.read(name))
         except FileNotFoundError:
             return None
 

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from tagmill.worker.errors import SinkRejectedError
 from tagmill.worker.models import ImageRef, LocalFile, Write, WriteStatus
-from tagmill.worker.sinks.base import Tagging
+from tagmill.worker.sinks.base import Tagging, Written
 from tagmill.worker.sinks.sidecar import MAX_BYTES, SidecarSink
 
 TAGGING = Tagging(
@@ -69,7 +69,15 @@ async def test_a_name_of_any_bytes_gets_its_sidecar(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"{}", b"[]", b'{"schema": 1}', b"\xff not json", b" " * (MAX_BYTES + 1)]
+    "content",
+    [
+        b"{}",
+        b"[]",
+        b'{"schema": 1}',
+        b"\xff not json",
+        b'{"generator": "tagmill", "\xff": 1}',
+        b" " * (MAX_BYTES + 1),
+    ],
 )
 async def test_a_foreign_file_of_that_name_is_left_alone(tmp_path: Path, content: bytes) -> None:
     sidecar = tmp_path / "photo.jpg.tags.json"
@@ -128,15 +136,23 @@ async def test_a_killed_write_leaves_the_old_sidecar(tmp_path: Path, monkeypatch
     assert (tmp_path / "photo.jpg.tags.json").read_bytes() == before
 
 
-async def test_what_was_there_is_kept_byte_for_byte(tmp_path: Path) -> None:
+async def test_what_was_there_comes_back_byte_for_byte(tmp_path: Path) -> None:
     kept: list[Mapping[str, Any]] = []
 
     async def remember(values: Mapping[str, Any]) -> None:
         kept.append(values)
 
-    image = image_in(tmp_path)
+    image, sidecar = image_in(tmp_path), tmp_path / "photo.jpg.tags.json"
     await write(image)
-    before = (tmp_path / "photo.jpg.tags.json").read_text()
+    before = sidecar.read_bytes().replace(b"\n", b"\r\n")  # somebody's editor
+    sidecar.write_bytes(before)
     other = replace(TAGGING, run_id="run-two", tags={"auto": {"sea": 1}})
-    await SidecarSink().write(ImageRef(image), other, remember)
-    assert kept == [{"sink": "sidecar", "run": "run-one", "content": before}]
+    done = await SidecarSink().write(ImageRef(image), other, remember)
+    assert kept == [{"sink": "sidecar", "run": "run-one", "content": before.decode()}]
+    written = Written("run-two", asdict(done), kept[0], no_manifest, other)
+    assert (await SidecarSink().undo(ImageRef(image), written)).status is WriteStatus.WRITTEN
+    assert sidecar.read_bytes() == before
+
+
+async def no_manifest(_run_id: str) -> None:
+    """Earlier runs left none."""
