@@ -126,10 +126,10 @@ class Site:
         return await self.redis.get(self.keys.lease(self.chunk)) is None
 
     async def parked_seconds(self) -> float | None:
-        """From now; None: it is not parked."""
+        """From now, in whole milliseconds, as it is kept; None: it is not parked."""
         score = await self.redis.zscore(self.keys.parked(), self.chunk.id)
         seconds, microseconds = await self.redis.time()
-        return None if score is None else score - seconds - microseconds / 1e6
+        return None if score is None else round(score - seconds - microseconds / 1e6, 3)
 
     async def done(self) -> Json | None:
         found = await self.redis.hget(self.keys.done(RUN, 0), self.chunk.name)
