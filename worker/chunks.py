@@ -122,7 +122,7 @@ class Work:
         self._images: list[Planned] = []
         self._rows: dict[int, Json] = {}
         self._counts = Counts()
-        self._lost = self._over = False
+        self._lost = self._over = self._wiped = False
         self._renewed_at = runner.clock()
         self._held_seconds = runner.equipment.limiter.held_seconds
         self._pipeline = Pipeline(
@@ -248,12 +248,21 @@ class Work:
 
     async def _renew(self) -> None:
         asked_at = self._runner.clock()
-        if await self._lease.renew():
-            self._pipeline.paid.confirm()
-            self._renewed_at = asked_at
+        # A lease that cannot have run out is gone because Redis lost it, and the journal with it.
+        certain = asked_at - self._renewed_at < LEASE_CERTAIN * self._runner.limits.lease_seconds
+        if not await self._lease.renew():
+            self._lose(journal_too=certain)
             return
-        if not self._lost and asked_at - self._renewed_at < LEASE_CERTAIN * self._runner.limits.lease_seconds:
-            self._pipeline.paid.unconfirm()  # it cannot have run out: Redis lost it, and the journal with it
+        self._wiped = self._wiped or (certain and self._lease.had_vanished)
+        if self._wiped:
+            await self._journal.write_again(self._pipeline.result.previous)
+            self._wiped = False
+        self._pipeline.paid.confirm()
+        self._renewed_at = asked_at
+
+    def _lose(self, *, journal_too: bool) -> None:
+        if journal_too and not self._lost:
+            self._pipeline.paid.unconfirm()
         self._lost = True
         self._pipeline.stop()
 

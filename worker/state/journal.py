@@ -127,6 +127,16 @@ class Journal:
             found.setdefault(int(index), {})[sink] = orjson.loads(value)
         return found
 
+    async def write_again(self, undo: Mapping[int, Mapping[str, Any]]) -> None:
+        """Put back all that this worker knows, after Redis lost it; `undo` as `undo_values` returns it."""
+        entries = [_Field(str(index), orjson.dumps(entry)) for index, entry in self._entries.items()]
+        values = [
+            _Field(f"{index}:{sink}", orjson.dumps(value), first_wins=True)
+            for index, by_sink in undo.items()
+            for sink, value in by_sink.items()
+        ]
+        await self._fields.put(*entries, *values)
+
     def _in_flight(self) -> list[int]:
         return [index for index, entry in self._entries.items() if entry.in_flight]
 

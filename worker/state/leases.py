@@ -11,6 +11,8 @@ from tagmill.worker.models import Chunk
 from tagmill.worker.state.connection import Script
 from tagmill.worker.state.keys import Keys
 
+TAKEN_BY_ANOTHER, TAKEN_AGAIN = 0, 2  #: what `lease_renew.lua` answers when the lease was not ours any more
+
 
 class Leases:
     """Every method here and on `Lease` raises `RedisUnavailableError`."""
@@ -37,6 +39,7 @@ class Lease:
     def __init__(self, leases: Leases, chunk: Chunk, token: str) -> None:
         self.chunk = chunk
         self._leases, self._token, self._key = leases, token, leases.keys.lease(chunk)
+        self.had_vanished = False  #: before the last renewal, which took it again
         self._ended = False
         self._one_at_a_time = asyncio.Lock()  # a renewal overtaken by a release would take the chunk again
 
@@ -45,9 +48,10 @@ class Lease:
         async with self._one_at_a_time:
             if self._ended:
                 return False
-            return bool(
-                await self._leases.renew_script([self._key], [self._token, self._leases.milliseconds])
-            )
+            arguments: list[str | float] = [self._token, self._leases.milliseconds]
+            answer = int(await self._leases.renew_script([self._key], arguments))
+            self.had_vanished = answer == TAKEN_AGAIN
+            return answer != TAKEN_BY_ANOTHER
 
     async def release(self) -> bool:
         """Return whether it was still ours."""

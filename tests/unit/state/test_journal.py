@@ -115,6 +115,18 @@ async def test_the_first_undo_value_stays(redis: Redis, keys: Keys) -> None:
     assert await (await reopened(redis, keys)).undo_values() == values
 
 
+async def test_what_redis_lost_is_put_back(redis: Redis, keys: Keys) -> None:
+    journal = await reopened(redis, keys)
+    await journal.intent(6)
+    await journal.settle(7, {}, calls=1, attempts=1)
+    await journal.keep_undo(7, "metadata", {"values": {}})
+    before = await journal.undo_values()
+    await redis.flushall()
+    await journal.write_again(before)
+    assert await Journal(redis, keys, CHUNK).load() == {6: journal[6], 7: journal[7]}
+    assert await journal.undo_values() == before
+
+
 async def test_lanes_of_one_moment_share_a_round_trip(redis: Redis, keys: Keys) -> None:
     journal = await reopened(redis, keys)
     before = (await redis.info("commandstats")).get("cmdstat_hset", {"calls": 0})["calls"]

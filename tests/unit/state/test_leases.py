@@ -66,6 +66,9 @@ async def test_renewing_takes_a_vanished_lease_again(leases: Leases, redis: Redi
     lease = await taken(leases)
     await redis.flushall()
     assert await lease.renew()
+    assert lease.had_vanished
+    assert await lease.renew()
+    assert not lease.had_vanished
     assert await leases.take(CHUNK) is None
 
 
