@@ -6,17 +6,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import structlog
-
 from tagmill.producer.display import Display
 from tagmill.producer.live import LiveRun
+from tagmill.worker.complaints import Complaints
 from tagmill.worker.errors import RedisUnavailableError
 from tagmill.worker.models import Json
 from tagmill.worker.refill import Refill
 
 TICK_SECONDS = 0.5
-
-log = structlog.get_logger()
+NO_REDIS = "redis_unavailable"  #: log event
 
 
 @dataclass(slots=True)
@@ -42,6 +40,7 @@ class Follower:
         self._live, self._refill, self._display = live, refill, display
         self._interrupt, self._check_planner = interrupt, check_planner
         self._supervise, self._sleep = supervise, sleep
+        self._complaints = Complaints()
 
     def follow(self) -> Json:
         """Return the summary of a run that is completed, paused, cancelled, or left by Ctrl-C."""
@@ -56,8 +55,9 @@ class Follower:
         self._supervise()
         try:
             self._refill.tick()
+            self._complaints.forget(NO_REDIS)
         except RedisUnavailableError as error:
-            log.warning("redis_unavailable", error=str(error))
+            self._complaints.say(NO_REDIS, error)
         summary = self._live.summary()
         self._display.update(summary, planning=self._live.planning)
         return summary

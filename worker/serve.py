@@ -17,6 +17,7 @@ from tagmill.config.celery import QUEUE
 from tagmill.config.logs import configure_logs
 from tagmill.config.settings import Settings, load_settings
 from tagmill.worker.app import create_app
+from tagmill.worker.complaints import Complaints
 from tagmill.worker.errors import ConfigError, TaggingError
 from tagmill.worker.publisher import Publisher
 from tagmill.worker.refill import Refill
@@ -28,6 +29,7 @@ from tagmill.worker.store.opening import open_probed
 
 MAX_DEFAULT_PROCESSES = 4
 TICK_SECONDS = 2.0
+WAITS = "housekeeping_waits"  #: log event
 STORE_RETRIES = 4
 
 log = structlog.get_logger()
@@ -79,6 +81,7 @@ class Housekeeping:
         )
         publisher = Publisher(settings.redis_url, settings.redis_prefix)
         self._refill = Refill(files, self._board, publisher, only=only)
+        self._complaints = Complaints()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
 
@@ -91,9 +94,9 @@ class Housekeeping:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            _quietly(self._tick)
+            self._quietly(self._tick)
             self._stopped.wait(TICK_SECONDS)
-        _quietly(self._leave)
+        self._quietly(self._leave)
 
     def _tick(self) -> None:
         self._board.note_worker(self.name, self._processes)
@@ -103,15 +106,15 @@ class Housekeeping:
         self._board.forget_worker(self.name)
         self._refill.resign()
 
-
-def _quietly(step: Callable[[], None]) -> None:
-    """Go on after an outage: a thread that died of it would take recovery with it."""
-    try:
-        step()
-    except TaggingError as error:
-        log.warning("housekeeping_waits", code=error.code, error=str(error))
-    except Exception:
-        log.exception("housekeeping_failed")
+    def _quietly(self, step: Callable[[], None]) -> None:
+        """Go on after an outage: a thread that died of it would take recovery with it."""
+        try:
+            step()
+            self._complaints.forget(WAITS)
+        except TaggingError as error:
+            self._complaints.say(WAITS, error)
+        except Exception:
+            log.exception("housekeeping_failed")
 
 
 def main() -> int:

@@ -110,8 +110,8 @@ def test_ctrl_c_leaves_the_run_as_it_is() -> None:
     assert following.refill.ticks == 2
 
 
-def test_redis_away_is_waited_out() -> None:
-    following = Following(redis_away, redis_away)
+def test_redis_away_is_waited_out_and_said_once_for_each_time() -> None:
+    following = Following(redis_away, redis_away, nothing, redis_away)
     following.refill._steps.append(following.complete)
     with capture_logs() as logs:
         assert following.follow()["state"] == "completed"
