@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from tagmill.sandbox.config import SandboxConfig
+from tagmill.sandbox.config import SandboxConfig, read_settings
 from tagmill.sandbox.serve import serve
 from tagmill.worker.errors import ConfigError
 
@@ -17,7 +15,7 @@ from tagmill.worker.errors import ConfigError
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        settings = _settings(options.config)
+        settings = read_settings(options.config)
         if options.port is not None:
             settings["port"] = options.port
         serve(SandboxConfig.from_json(settings), ready_file=options.ready_file, parent_pid=options.parent_pid)
@@ -34,19 +32,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ready-file", type=Path, help='gets {"url": …} once connections are accepted')
     parser.add_argument("--parent-pid", type=int, help="end when this is no longer the parent process")
     return parser
-
-
-def _settings(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-        settings = json.loads(text)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the sandbox configuration: {error}") from error
-    if not isinstance(settings, dict):
-        raise ConfigError("the sandbox configuration is not a JSON object")
-    return settings
 
 
 if __name__ == "__main__":

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from tagmill.sandbox.faults import FaultRule
@@ -50,6 +53,21 @@ class SandboxConfig:
             return cls(**{**values, **_parsed(values)})
         except (ValueError, TypeError) as error:
             raise ConfigError(f"sandbox configuration: {error}") from error
+
+
+def read_settings(path: Path | None) -> dict[str, Any]:
+    """Return what a JSON file says, `-` for standard input; raise ConfigError."""
+    if path is None:
+        return {}
+    try:
+        settings = json.loads(sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"sandbox configuration {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"sandbox configuration {path}: {error}") from None
+    if not isinstance(settings, dict):
+        raise ConfigError(f"sandbox configuration {path}: not a JSON object")
+    return settings
 
 
 def _parsed(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tagmill.producer.cli.options import LogFormat, LogLevel, RedisUrl, RunStore, settings_from
-from tagmill.worker.errors import ConfigError
 
 if TYPE_CHECKING:
     from tagmill.sandbox.config import SandboxConfig
@@ -40,8 +38,8 @@ def worker(
 
 def sandbox(
     *,
-    port: Annotated[int, typer.Option(help="0 takes any free one.")] = 8091,
-    host: Annotated[str, typer.Option(help="Loopback unless you say otherwise.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="8091; 0 takes any free one.")] = None,
+    host: Annotated[str | None, typer.Option(help="Loopback unless you say otherwise.")] = None,
     config: Annotated[
         Path | None, typer.Option(help="JSON file with all settings; see docs/sandbox.md.")
     ] = None,
@@ -55,15 +53,21 @@ def sandbox(
 
     Its tags are computed from the pixels: colours, light, composition. It knows no objects.
     """
-    from tagmill.sandbox.config import SandboxConfig  # noqa: PLC0415 - imports NumPy
+    from tagmill.sandbox.config import SandboxConfig, read_settings  # noqa: PLC0415 - imports NumPy
     from tagmill.sandbox.serve import serve  # noqa: PLC0415 - as above
 
     settings = settings_from()
-    given: dict[str, Any] = _read(config) | {"host": host, "port": port}
+    given = read_settings(config)
     if settings.filestack_api_key is not None and settings.filestack_app_secret is not None:
         given["api_key"] = settings.filestack_api_key.get_secret_value()
         given["app_secret"] = settings.filestack_app_secret.get_secret_value()
-    chosen = {"rate_limit": rate_limit, "latency_seconds": latency, "load": load or None}
+    chosen = {
+        "host": host,
+        "port": port,
+        "rate_limit": rate_limit,
+        "latency_seconds": latency,
+        "load": load or None,
+    }
     given |= {name: value for name, value in chosen.items() if value is not None}
     chosen_config = SandboxConfig.from_json(given)
     unset = not {"api_key", "app_secret"} & given.keys()
@@ -79,12 +83,3 @@ def _say_where(url: str, defaults: SandboxConfig | None) -> None:
         typer.echo(
             f"  export TAGMILL_FILESTACK_API_KEY={key} TAGMILL_FILESTACK_APP_SECRET={secret}", err=True
         )
-
-
-def _read(config: Path | None) -> dict[str, Any]:
-    if config is None:
-        return {}
-    try:
-        return dict(json.loads(config.read_text()))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--config {config}: {error}") from None

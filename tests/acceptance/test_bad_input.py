@@ -18,6 +18,8 @@ from servers.redis import free_port, running_redis
 from servers.s3 import S3UnderTest, canned_s3
 from servers.sandbox import SandboxUnderTest, running_sandbox
 
+from tagmill.sandbox.config import DEFAULT_PORT
+
 WITHIN_SECONDS = 60
 KEYS = {
     "TAGMILL_FILESTACK_API_KEY": "AkeyOfNobody0000000000",
@@ -120,6 +122,7 @@ def sandbox() -> Iterator[SandboxUnderTest]:
         ("run s3://b/p --engine sandbox", NO_REDIS, "a fleet has no embedded sandbox"),
         ("worker", KEYS, "TAGMILL_REDIS_URL is not set: a worker belongs to a fleet"),
         ("sandbox --rate-limit fast", {}, "sandbox configuration: write calls per unit, such as 20/s"),
+        ("sandbox --config no.json", {}, "sandbox configuration no.json: No such file or directory"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -354,12 +357,18 @@ def test_a_file_that_vanishes_after_planning_is_a_failed_row(
     assert rows["4.png"]["calls"] == rows["5.png"]["calls"] == 0
 
 
-def test_the_sandbox_says_where_it_is_and_ends_when_told(desk: Desk) -> None:
-    command = [*CLI, "sandbox", "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env=desk.environment, text=True) as process:
+@pytest.mark.parametrize("options", [["--port", "0"], ["--config", "sandbox.json"]])
+def test_the_sandbox_says_where_it_is_and_ends_when_told(desk: Desk, options: list[str]) -> None:
+    (desk.folder / "sandbox.json").write_text('{"port": 0}')
+    command = [*CLI, "sandbox", *options]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, cwd=desk.folder, env=desk.environment, text=True
+    ) as process:
         try:
             assert process.stderr is not None
-            assert process.stderr.readline().startswith("sandbox at http://127.0.0.1:")
+            said = process.stderr.readline()
+            assert said.startswith("sandbox at http://127.0.0.1:")
+            assert f":{DEFAULT_PORT};" not in said
             process.send_signal(signal.SIGTERM)
             deadline = time.monotonic() + WITHIN_SECONDS
             assert process.wait(deadline - time.monotonic()) in {0, -signal.SIGTERM}

@@ -73,6 +73,9 @@ def test_the_command_answers_a_wrong_configuration_with_a_line(
     assert main(["--config", str(tmp_path / "config.json")]) == 2
     assert capsys.readouterr().err == "tagmill sandbox: the sandbox has no setting 'prot'\n"
     assert main(["--config", str(tmp_path / "missing.json")]) == 2
+    (tmp_path / "config.json").write_text("[1]")
+    assert main(["--config", str(tmp_path / "config.json")]) == 2
+    assert capsys.readouterr().err.endswith("config.json: not a JSON object\n")
 
 
 def test_uploads_survive_a_restart_in_a_folder_that_was_given(tmp_path: Path, picture: bytes) -> None:
