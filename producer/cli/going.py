@@ -27,10 +27,13 @@ def follow(launch: Launch, *, detach: bool, as_json: bool) -> Json:
 
     if not as_json:
         typer.echo(launch.announcement(), err=True)
+    hint = f"go on with `tagmill run --resume {launch.spec.run_id}`"
     try:
         summary = launch.go(detach=detach)
     except RunError as error:
-        hint = f"go on with `tagmill run --resume {launch.spec.run_id}`"
         raise RunError(f"{error}; {hint}", code=error.code) from None
+    except KeyboardInterrupt:
+        typer.echo(f"tagmill: aborted; {hint}", err=True)
+        raise
     print_summary(summary, as_json=as_json, message=launch.message(), passed_over=launch.passed_over())
     return summary

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from tagmill.config.settings import Settings
     from tagmill.worker.state.board import Board
 
+OPEN = {"running", "paused"}
+
 
 def status(
     run_id: Annotated[str | None, typer.Argument(help="The newest run, unless named.")] = None,
@@ -32,8 +34,10 @@ def status(
     live = LiveRun(files, run_id or newest_run(files), _board(settings))
     summary = live.summary()
     print_summary(summary, as_json=as_json, message=live.control().message)
-    if summary["state"] == "running" and live.spec.embedded and not _goes_on_here(settings, live.run_id):
-        typer.echo(f"nothing works on it here; go on with: tagmill run --resume {live.run_id}", err=True)
+    if summary["state"] in OPEN and live.spec.embedded and not _goes_on_here(settings, live.run_id):
+        typer.echo("nothing works on it here; open chunks are not counted, what they paid is kept", err=True)
+        if summary["state"] == "running":
+            typer.echo(f"go on with: tagmill run --resume {live.run_id}", err=True)
 
 
 def _goes_on_here(settings: Settings, run_id: str) -> bool:

@@ -198,6 +198,8 @@ def test_a_run_is_shown_refuses_a_second_drains_at_ctrl_c_and_is_resumed(service
         assert 0 < run.json["remaining"] < len(service.ids)
         assert 0 <= sandbox.stats()["calls"] - run.json["calls"] < 2 * CHUNK  # of chunks that are parked
         assert not any_alive(children)
+        afterwards = deployment.finish(deployment.start("status", "slow"))
+        assert "what they paid is kept" in afterwards.stderr
 
     resumed = deployment.finish(deployment.start("run", "--resume", "slow", "--json"))
     with deployment.explained():
@@ -223,6 +225,7 @@ def test_a_second_ctrl_c_aborts_calls_in_flight(service: Service) -> None:
     deployment.finish(deployment.start("run", "--resume", "hung"))
     with deployment.explained():
         assert "Traceback" not in run.stderr
+        assert "tagmill run --resume hung" in run.stderr.splitlines()[-1]
         assert_all_tagged(deployment.run("hung"), service.ids)
         assert service.sandbox.stats()["calls"] <= len(service.ids) + IN_FLIGHT
 
