@@ -10,6 +10,8 @@ from tagmill.producer.sources.base import Cursor, Filters, Listed
 from tagmill.producer.sources.globs import compile_globs
 from tagmill.worker.models import ImageRef
 
+SIDECAR_SUFFIX = ".tags.json"
+
 
 class Skip(StrEnum):
     """Why something that a source came upon is not planned; counted by these names."""
@@ -47,6 +49,8 @@ class Sieve:
 
     def check_name(self, name: str) -> Skip | None:
         """`name` is relative to the source."""
+        if name.endswith(SIDECAR_SUFFIX):
+            return Skip.SIDECAR
         if self._extensions and extension(name) not in self._extensions:
             return Skip.EXTENSION
         if self._include and not self._include.fullmatch(name):

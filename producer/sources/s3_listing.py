@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     )
 
 PAGE_SIZE = 1000  #: the most that S3 gives at once
-SIDECAR_SUFFIX = ".tags.json"
 ARCHIVES = frozenset(
     {"GLACIER", "DEEP_ARCHIVE"}
 )  #: a read needs a restore first (S3 User Guide, storage classes)
@@ -98,8 +97,6 @@ class S3Listing:
     def _check_key(self, key: str, item: ObjectTypeDef) -> Skip | None:
         if key.endswith("/"):
             return Skip.FOLDER
-        if key.endswith(SIDECAR_SUFFIX):
-            return Skip.SIDECAR
         if SCRATCH_NAME.search(key):
             return Skip.PROBE
         if item.get("StorageClass") in ARCHIVES:

@@ -69,6 +69,12 @@ def test_a_name_of_any_bytes_survives_to_be_opened(tmp_path: Path) -> None:
     assert item.ref.source.absolute == path
 
 
+def test_our_own_sidecars_are_passed_over_whatever_the_extensions(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "a.jpg.tags.json", "sub/b.json")
+    assert planned(tmp_path) == ["a.jpg", "sub/b.json"]
+    assert skipped(tmp_path) == {"a.jpg.tags.json": "sidecar"}
+
+
 def test_extensions_are_compared_without_case(tmp_path: Path) -> None:
     make(tmp_path, "a.JPG", "b.jpeg", "c.txt", "jpg", "no.jpg/d")
     filters = Filters(extensions=("jpg", "jpeg"))
