@@ -246,9 +246,11 @@ class Board:
 
     def drop_queue(self) -> None:
         """Forget messages and leases of workers that are known to be dead; journals stay."""
+        keys = self._keys
         with translated():
-            self._redis.delete(self._queue, self._keys.published(), self._keys.missing(), self._keys.parked())
-            self._redis.delete(self._keys.refill_leader(), self._keys.workers())
+            self._redis.delete(self._queue, keys.unacked(), keys.unacked_index())
+            self._redis.delete(keys.published(), keys.missing(), keys.parked())
+            self._redis.delete(keys.refill_leader(), keys.workers())
             stale = list(self._redis.scan_iter(self._keys.all_leases(), count=1000))
             if stale:
                 self._redis.delete(*stale)

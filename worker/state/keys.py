@@ -17,6 +17,14 @@ class Keys:
         """Celery's list, named by kombu's `global_keyprefix`."""
         return self._of(name)
 
+    def unacked(self) -> str:
+        """Kombu's hash of the messages that workers hold; in the end they return to the queue."""
+        return self._of("unacked")
+
+    def unacked_index(self) -> str:
+        """Kombu's sorted set of them; the score is when they were taken."""
+        return self._of("unacked_index")
+
     def published(self) -> str:
         """Sorted set of chunks whose message waits; the score is when it was sent."""
         return self._of("published")
