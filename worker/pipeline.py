@@ -350,9 +350,9 @@ class Pipeline:
         if self._waiting.stopped or not self._held:
             return
         tagged = sum(outcome.status is Status.TAGGED for outcome in self.result.outcomes.values())
-        alone = retry.nothing_else(len(self._held), tagged)
-        if alone and not await self._persist(self._kit.denials.vouched):
-            self._refused(len(self._held), self._held[-1][1])
+        denied = max(len(self._held), await self._persist(self._kit.denials.count))
+        if retry.nothing_else(denied, tagged) and not await self._persist(self._kit.denials.vouched):
+            self._refused(denied, self._held[-1][1])
 
     def _refused(self, images: int, error: AccessDeniedError) -> None:
         self._halt(CredentialsError(f"refused for {images} images: {error}"))

@@ -71,6 +71,6 @@ def is_account_failure(distinct_denied: int, denied_here: int, calls_here: int) 
     )
 
 
-def nothing_else(denied_here: int, tagged_here: int) -> bool:
+def nothing_else(denied: int, tagged_here: int) -> bool:
     """Whether a chunk at its end knows of refusals only: the account's, unless it worked elsewhere."""
-    return denied_here >= 3 and tagged_here == 0  # noqa: PLR2004 - the rule itself
+    return denied >= 3 and tagged_here == 0  # noqa: PLR2004 - the rule itself

@@ -456,6 +456,15 @@ async def test_refusals_alone_stop_a_small_chunk_unless_the_account_worked_elsew
     assert {outcome.status for outcome in result.outcomes.values()} == {Status.FAILED}
 
 
+async def test_a_refused_image_is_not_settled_while_the_run_knows_of_refusals_only(rig: Rig) -> None:
+    denials = Denials(rig.redis, rig.keys, "run-1")
+    for number in range(2):
+        await denials.denied(f"elsewhere-{number}")
+    rig.scripted.down = lambda _: denied()
+    result = await rig.run(handles(1))
+    assert (type(result.stopped_by), result.outcomes) == (CredentialsError, {})
+
+
 async def test_an_account_that_is_denied_settles_nothing(rig: Rig) -> None:
     rig.scripted.down = lambda _: denied()
     result = await rig.run(handles(50))

@@ -26,6 +26,11 @@ class Denials:
         member = hashlib.sha256(image_id.encode(errors="surrogatepass")).digest()[:16]  # an id may be long
         return int(await self._script([self._key], [member, MOST, KEPT_SECONDS]))
 
+    async def count(self) -> int:
+        """Return how many distinct images of the run were denied by now."""
+        with translated():
+            return int(await self._redis.scard(self._key))
+
     async def vouch(self) -> None:
         """Note that the account answered an image of the run."""
         with translated():

@@ -10,6 +10,7 @@ async def test_images_are_counted_once_over_all_processes(redis: Redis, keys: Ke
     processes = [Denials(redis, keys, "run-1"), Denials(redis, keys, "run-1")]
     counts = [await processes[i % 2].denied(image) for i, image in enumerate(["a", "b", "a", "c"])]
     assert counts == [1, 2, 2, 3]
+    assert await processes[0].count() == 3
 
 
 async def test_runs_do_not_mix(redis: Redis, keys: Keys) -> None:
