@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the servers that tests start, too
 
-from benchmarks import export, limiter, planning, rates, startup, throughput
+from benchmarks import export, limiter, planning, rates, startup, tag_window, throughput
 from benchmarks.tables import Table, keep, machine
 
 SUBJECTS: dict[str, Callable[[], Iterator[Table]]] = {
@@ -20,6 +20,7 @@ SUBJECTS: dict[str, Callable[[], Iterator[Table]]] = {
     "startup": startup.tables,
     "planning": planning.tables,
     "export": export.tables,
+    "tag-window": tag_window.tables,
 }
 
 

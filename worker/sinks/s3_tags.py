@@ -132,7 +132,7 @@ class S3TagsSink:
         bare = Standing(source, stored, {})
         with translated("GetObjectTagging"):
             answer = self._access.client.get_object_tagging(**bare.at)
-        tags = {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+        tags = {tag["Key"]: tag["Value"] for tag in answer.get("TagSet", [])}  # Ceph leaves an empty set out
         return Standing(source, stored, tags)
 
     async def _replace(self, standing: Standing, own: Tags) -> None:
