@@ -14,7 +14,7 @@ LOCALLY := env -u TAGMILL_REDIS_URL -u TAGMILL_FILESTACK_API_KEY -u TAGMILL_FILE
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(READY) ## the environment in .venv, from the lock file
@@ -41,6 +41,12 @@ test: $(READY) ## the tests
 .PHONY: test-long
 test-long: $(READY) ## the long tests: many kills, many examples
 	$(BIN)/python -m pytest -m long --timeout 1800 $(PYTEST_ARGS)
+
+.PHONY: test-s3
+test-s3: $(READY) ## the sinks on your bucket: TAGMILL_TEST_S3_URI=s3://bucket/prefix
+	@[ -n "$(TAGMILL_TEST_S3_URI)" ] || { echo 'name a bucket: make test-s3 TAGMILL_TEST_S3_URI=s3://bucket/prefix'; exit 2; }
+	TAGMILL_TEST_S3_URI="$(TAGMILL_TEST_S3_URI)" TAGMILL_S3_ENDPOINT_URL="$(TAGMILL_S3_ENDPOINT_URL)" \
+	  $(BIN)/python -m pytest tests/s3 tests/contract/test_sink_contract.py $(PYTEST_ARGS)
 
 .PHONY: test-wheel
 test-wheel: $(READY) ## the tests against the built wheel in a clean environment

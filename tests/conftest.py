@@ -14,6 +14,10 @@ hypothesis.settings.register_profile("shared machine", deadline=None)  # other w
 hypothesis.settings.load_profile("shared machine")
 
 
+#: Tests of a bucket that somebody has to name: `make test-s3`.
+collect_ignore = [] if os.environ.get("TAGMILL_TEST_S3_URI") else ["s3"]
+
+
 @pytest.fixture(autouse=True)
 def scrubbed_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting, credential or proxy of the machine reaches a test."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ def uploads(tmp_path: Path) -> Iterator[Uploads]:
 
 def test_the_objects_behind_handles_are_written_and_undone(uploads: Uploads) -> None:
     before, names = uploads.stored(), uploads.names()
-    behind = {"TAGMILL_FILESTACK_BUCKETS": f"another,{uploads.bucket}"}
+    behind = {"TAGMILL_FILESTACK_BUCKETS": f"{uploads.s3.new_bucket()},{uploads.bucket}"}
 
     first = uploads.run("first", "--write-back", "tags,sidecar", "--sidecar-prefix", "tags", **behind)
     with uploads.fleet.deployment.explained():
@@ -134,12 +135,14 @@ def test_a_file_that_is_overwritten_while_it_is_tagged_keeps_its_own_tags(upload
         assert uploads.stored()[0].tags == {"team": "web"}
 
 
-def test_unproven_annotations_are_sent_nowhere(uploads: Uploads) -> None:
-    before = uploads.stored()
-    uploads.s3.store.requests.clear()
-    settings = {"TAGMILL_FILESTACK_BUCKETS": uploads.bucket}
-    summary = uploads.run("unproven", "--write-back", "annotation", **settings)
+def test_annotations_are_written_where_the_probe_has_seen_them_work(uploads: Uploads) -> None:
+    before, settings = uploads.stored(), {"TAGMILL_FILESTACK_BUCKETS": uploads.bucket}
+    summary = uploads.run("annotated", "--write-back", "annotation", **settings)
     with uploads.fleet.deployment.explained():
-        assert summary["writes"]["skipped"] == IMAGES
-        assert not any("Annotation" in operation for operation in uploads.s3.store.requests)
-        assert uploads.stored() == before
+        rows = assert_all_tagged(uploads.fleet.deployment.run("annotated"), uploads.fleet.ids)
+        assert summary["writes"]["written"] == IMAGES
+        said = [json.loads(stored.annotations["tagmill"].payload) for stored in uploads.stored()]
+        assert [one["tags"] for one in said] == [row["tags"] for row in rows]
+        assert [replace(stored, annotations={}) for stored in uploads.stored()] == before
+    uploads.undo("annotated")
+    assert uploads.stored() == before

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from servers.real_s3 import RealBucket, named_bucket
 from servers.s3 import running_s3
 from servers.sink_places import (
     AnnotationPlace,
@@ -58,15 +59,30 @@ SINKS: dict[str, type[S3Place]] = {
     "annotation": AnnotationPlace,
     "s3_sidecar": S3SidecarPlace,
 }
-PLACES = [f"{sink}-{server}" for sink in SINKS for server in ("strict", "moto")]
-PLACES.remove("annotation-moto")  # moto knows none: `test_s3_annotation` is about that
+#: Named by `make test-s3`, and then the one that the promises are tried on.
+REAL = named_bucket()
+PLACES = (
+    ["fake", "sidecar", *(f"{sink}-{server}" for sink in SINKS for server in ("strict", "moto"))]
+    if REAL is None
+    else [f"{sink}-real" for sink in SINKS]
+)
+#: Both know no annotations: what becomes of one there is the matter of other tests.
+if REAL is None or not REAL.found.annotations:
+    PLACES.remove("annotation-moto" if REAL is None else "annotation-real")
 
 
-@pytest.fixture(params=["fake", "sidecar", *PLACES])
+@pytest.fixture(params=PLACES)
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
     place = _place(request, tmp_path)
     yield place
     await place.sink.aclose()
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[RealBucket]:
+    assert REAL is not None
+    yield REAL
+    REAL.clean_up()
 
 
 def _place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
@@ -75,6 +91,9 @@ def _place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
             return FakePlace()
         case ["sidecar"]:
             return SidecarPlace(tmp_path)
+        case [sink, "real"]:
+            real: RealBucket = request.getfixturevalue("real")
+            return SINKS[sink](real.client, real.bucket, real.prefix, real.found)
     sink, server = request.param.split("-")
     client, new_bucket = request.getfixturevalue(server)
     return SINKS[sink](client, new_bucket())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from botocore.exceptions import ClientError
 from fakes.sink import FakeSink
 
+from tagmill.worker.capabilities import Capabilities
 from tagmill.worker.models import ImageRef, LocalFile, S3Object
 from tagmill.worker.sinks import encoding, tag_text
 from tagmill.worker.sinks.base import Sink
@@ -129,12 +130,18 @@ class S3Place(ABC):
 
     operations: ClassVar[tuple[str, ...]]
 
-    def __init__(self, client: S3Client, bucket: str, prefix: str = "") -> None:
+    def __init__(
+        self, client: S3Client, bucket: str, prefix: str = "", found: Capabilities | None = None
+    ) -> None:
+        """`found`: what the server does; None: all that Amazon S3 does."""
+        self._found = found or Capabilities.of_s3(bucket)
         self.sink = self._sink(client)
         self._client = client
         self._at: Any = {"Bucket": bucket, "Key": f"{prefix}{next(_numbers)} b/photo +%41ü.jpg"}
         self._mutations = 0
-        etag = put_image(client, self._at)
+        etag = put_image(
+            client, self._at, tagged=self._found.copies_tags or "CopyObject" not in self.operations
+        )
         self.ref = ImageRef(S3Object(self._at["Bucket"], self._at["Key"], etag=etag, size=len(IMAGE)))
         for operation in self.operations:
             client.meta.events.register(f"before-call.s3.{operation}", self._count)
@@ -168,7 +175,7 @@ class S3Place(ABC):
         self._mutations = 0
 
     def _tags(self) -> dict[str, str]:
-        tags = self._client.get_object_tagging(**self._at)["TagSet"]
+        tags = self._client.get_object_tagging(**self._at).get("TagSet", [])
         return {tag["Key"]: tag["Value"] for tag in tags}
 
 
@@ -176,7 +183,7 @@ class MetadataPlace(S3Place):
     operations = ("CopyObject",)
 
     def _sink(self, client: S3Client) -> Sink:
-        return S3MetadataSink(client, lanes=2)
+        return S3MetadataSink(client, lanes=2, known=lambda _: self._found)
 
     def labels(self) -> Mapping[str, float] | None:
         return encoding.decode(self._client.head_object(**self._at)["Metadata"])
@@ -211,7 +218,7 @@ class TagsPlace(S3Place):
 
     def everything_else(self) -> Any:
         fields = self.everything()
-        del fields["TagCount"]
+        fields.pop("TagCount", None)
         fields["TagSet"] = {k: v for k, v in fields["TagSet"].items() if k not in tag_text.OWN_KEYS}
         return fields
 
@@ -264,8 +271,10 @@ class AnnotationPlace(S3Place):
 class S3SidecarPlace(S3Place):
     operations = ("PutObject", "DeleteObject")
 
-    def __init__(self, client: S3Client, bucket: str, prefix: str = "") -> None:
-        super().__init__(client, bucket, prefix)
+    def __init__(
+        self, client: S3Client, bucket: str, prefix: str = "", found: Capabilities | None = None
+    ) -> None:
+        super().__init__(client, bucket, prefix, found)
         self._beside: Any = {**self._at, "Key": f"{self._at['Key']}.tags.json"}
         self._mutations = 0
 
@@ -294,12 +303,13 @@ class S3SidecarPlace(S3Place):
             return None
 
 
-def put_image(client: S3Client, at: Any) -> str:
+def put_image(client: S3Client, at: Any, *, tagged: bool) -> str:
     """Return the ETag of an image with all that a write could lose, as far as the server takes it."""
+    fields = {**COMMON, "Tagging": "team=web&cost=a%20b"} if tagged else COMMON
     try:
-        etag = client.put_object(**at, **COMMON, **DEMANDING)["ETag"]
+        etag = client.put_object(**at, **fields, **DEMANDING)["ETag"]
     except ClientError:
-        etag = client.put_object(**at, **COMMON)["ETag"]
+        etag = client.put_object(**at, **fields)["ETag"]
     return etag.strip('"')
 
 
@@ -311,6 +321,5 @@ COMMON: Any = {
     "ContentDisposition": 'inline; filename="a.jpg"',
     "ContentLanguage": "de",
     "Metadata": {"owner": "someone", "tagmill-other": "not ours"},
-    "Tagging": "team=web&cost=a%20b",
 }
 DEMANDING: Any = {"StorageClass": "STANDARD_IA", "ServerSideEncryption": "AES256"}

@@ -40,7 +40,7 @@ class Found:
     """A document of ours, and what S3 calls this state of it."""
 
     sidecar: Sidecar
-    etag: str
+    etag: str  #: without quotes, which Ceph takes for a part of it
 
 
 class Documents(Protocol):
@@ -151,7 +151,7 @@ def parsed(body: StreamingBody, length: int, etag: str) -> Found:
     """Read a document that S3 answers with. Raise `ForeignFileError` for what we never wrote."""
     if length > MAX_BYTES:
         raise ForeignFileError
-    return Found(Sidecar.parse(body.read()), etag)
+    return Found(Sidecar.parse(body.read()), etag.strip('"'))
 
 
 def _done(status: WriteStatus, image: Image) -> Write:
