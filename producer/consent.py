@@ -65,12 +65,12 @@ def tag_notes(found: Preflight) -> Iterator[str]:
 
 
 def _requests(objects: int | None, at_most: int | None) -> str:
-    each = f"1 HEAD and 1 COPY an image, 1 LIST for {PAGE_SIZE:,} objects"
+    each = f"2 HEAD and 1 COPY an image, 1 LIST for {PAGE_SIZE:,} objects"  # one HEAD may save the call
     images = min((number for number in (objects, at_most) if number is not None), default=None)
     if images is None:
         return each
     lists = "" if objects is None else f", {math.ceil(objects / PAGE_SIZE)} LIST"
-    return f"{each}; at most {images:,} HEAD, {images:,} COPY{lists} for {images:,} images"
+    return f"{each}; at most {2 * images:,} HEAD, {images:,} COPY{lists} for {images:,} images"
 
 
 def _flag(effect: str) -> str:

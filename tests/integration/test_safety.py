@@ -113,15 +113,15 @@ def test_a_plain_bucket_has_no_effects_and_asks_nothing(library: Library) -> Non
     assert library.consent() == {}
     (line,) = library.said
     assert line.startswith(
-        f"metadata in s3://{library.bucket}: 1 HEAD and 1 COPY an image, 1 LIST for 1,000 "
+        f"metadata in s3://{library.bucket}: 2 HEAD and 1 COPY an image, 1 LIST for 1,000 "
     )
-    assert line.endswith("; at most 2 HEAD, 2 COPY, 1 LIST for 2 images")
+    assert line.endswith("; at most 4 HEAD, 2 COPY, 1 LIST for 2 images")
 
 
 def test_a_limit_bounds_the_requests(library: Library) -> None:
     library.put("photos/a.jpg", "photos/b.jpg")
     library.consent(at_most=1)
-    assert library.said[0].endswith("at most 1 HEAD, 1 COPY, 1 LIST for 1 images")
+    assert library.said[0].endswith("at most 2 HEAD, 1 COPY, 1 LIST for 1 images")
 
 
 @pytest.mark.parametrize("events", ["s3:ObjectCreated:*", "s3:ObjectCreated:Copy"])
