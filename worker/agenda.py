@@ -51,10 +51,6 @@ class Agenda(Generic[Item]):
         self.closed = True
         self._wake()
 
-    def left(self) -> list[Item]:
-        """Items that were not done."""
-        return [*self._todo, *(item for _, _, item in self._later)]
-
     def idle_seconds(self) -> float:
         """How long until anything can be done; 0 when something can or is being done."""
         if self._todo or self._in_work or not self._later:
