@@ -201,7 +201,7 @@ def create_run(
         refuse_empty(reopen_source(runs, spec, lambda: listing_client(settings.s3_endpoint_url)))
     spec, probes = clear(settings, spec, source, dialogue)
     # First: without its whole list, a run could never be finished, and without this, not safely.
-    _copy_list(runs, spec.run_id, source)
+    _copy_list(runs, spec, source)
     if probes.buckets:
         keep_probes(runs.files, spec.run_id, probes)
     if not runs.create(spec):
@@ -213,11 +213,13 @@ def _exists(run_id: str) -> ConfigError:
     return ConfigError(f"run {run_id} exists: go on with `tagmill run --resume {run_id}`")
 
 
-def _copy_list(runs: Runs, run_id: str, source: SourceSpec) -> None:
+def _copy_list(runs: Runs, spec: RunSpec, source: SourceSpec) -> None:
+    """Raise `NotFoundError` for a list that names nothing."""
     original = open_original(source, sys.stdin.buffer)
     if original is not None and source.input is not None:
         with original:
-            runs.copy_input(run_id, source.input.name, original)
+            runs.copy_input(spec.run_id, source.input.name, original)
+        refuse_empty(reopen_source(runs, spec, listing_client))
 
 
 def reopen_run(settings: Settings, run_id: str, caps: Mapping[str, Any]) -> Launch:

@@ -184,6 +184,12 @@ def test_a_folder_that_is_missing_or_without_images_is_not_found(desk: Desk) -> 
     assert desk.refused(3, "run", "empty") == f"no images in {desk.folder}/empty"
 
 
+@pytest.mark.parametrize(("source", "shown"), [("list.txt", "list.txt"), ("-", "stdin")])
+def test_a_list_that_names_nothing_is_not_found(desk: Desk, source: str, shown: str) -> None:
+    (desk.folder / "list.txt").write_text("\n# nobody\n")
+    assert desk.refused(3, "run", source, **KEYS) == f"no images in {shown}"
+
+
 def test_a_missing_bucket_is_not_found(desk: Desk, s3_server: S3UnderTest) -> None:
     said = desk.refused(3, "run", "s3://no-such-bucket/x", **KEYS, **s3_server.environment)
     assert said.startswith("no bucket 'no-such-bucket' at this endpoint")
