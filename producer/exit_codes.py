@@ -29,6 +29,7 @@ PAUSE_REASONS = {
     "outage": ExitCode.TEMPORARY,
     "run_store": ExitCode.TEMPORARY,
     "time_limit": ExitCode.TIME_LIMIT,
+    "write_back_safety": ExitCode.WRITE_BACK_SAFETY,
     "interrupted": ExitCode.INTERRUPTED,
 }
 

@@ -10,12 +10,12 @@ from typing import Any
 import orjson
 
 from tagmill.producer.sources.base import Cursor, Listed
-from tagmill.worker.models import Json, WriteStatus
+from tagmill.worker.models import Json, Place, WriteStatus
 from tagmill.worker.rows import ref_of
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.passes import PassKind, PassSpec
 from tagmill.worker.store.undo import PREVIOUS, UndoValues
-from tagmill.worker.store.view import BEFORE_ALL, FAILED, Place, View
+from tagmill.worker.store.view import BEFORE_ALL, FAILED, View
 
 OTHERS = "others"  #: rows that the pass leaves alone
 #: A failed write may have been carried out, a stale or needless one may repeat what an earlier pass did.

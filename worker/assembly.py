@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tagmill.config.settings import Settings
 from tagmill.worker.account import account_id, account_rate
 from tagmill.worker.behind import Behind
+from tagmill.worker.canary import Canary
 from tagmill.worker.chunks import ChunkLimits, ChunkRunner
 from tagmill.worker.engines.base import Engine
 from tagmill.worker.engines.filestack import FilestackEngine, FilestackOptions, OnLimit
@@ -69,7 +70,7 @@ class Assembly:
         self._files = open_files(settings.run_store, self._store_client)
         self._runs = Runs(self._files)
         self._runners: dict[tuple[str, int], ChunkRunner] = {}
-        self._open: list[Engine | Sink | Behind] = []
+        self._open: list[Engine | Sink | Behind | Canary] = []
 
     async def run(self, chunk: Chunk) -> str:
         """Return what became of the chunk."""
@@ -110,7 +111,8 @@ class Assembly:
             upload=spec.transfer == "upload",
             epoch=datetime.fromisoformat(spec.created_at).timestamp(),
         )
-        write_back = WriteBack([self._sink(name, spec, probes) for name in spec.write_back])
+        sinks = [self._sink(name, spec, probes) for name in spec.write_back]
+        write_back = WriteBack(sinks, canary=self._canary(spec, probes))
         return Equipment(
             run_id=spec.run_id,
             kind=current.kind,
@@ -149,6 +151,11 @@ class Assembly:
         behind = Behind(engine, S3Access(self._s3, lanes=self._lanes), spec.filestack_buckets)
         self._open.append(behind)
         return behind
+
+    def _canary(self, spec: RunSpec, probes: Probes) -> Canary:
+        canary = Canary(self._s3, spec.run_id, probes.of)
+        self._open.append(canary)
+        return canary
 
     def _sink(self, name: str, spec: RunSpec, probes: Probes) -> Sink:
         sink = self._new_sink(name, spec, probes)

@@ -22,6 +22,7 @@ from tagmill.worker.errors import (
     RedisUnavailableError,
     RunError,
     RunStoreUnavailableError,
+    WriteBackSafetyError,
 )
 from tagmill.worker.models import Chunk, Json, Outcome
 from tagmill.worker.money import cost_of
@@ -42,6 +43,8 @@ PULSE_SECONDS = 1.0
 AFTER_DEADLINE_SECONDS = 120.0  #: how long paid results in hand wait for an absent Redis
 LEASE_CERTAIN = 0.8  #: of its time, for which a renewed lease surely holds
 STORE_PAUSE_SECONDS = 30.0  #: before a chunk that could not be committed is tried again
+#: Failures that only a person can mend.
+PAUSING = (CredentialsError, QuotaExhaustedError, WriteBackSafetyError)
 
 log = structlog.get_logger()
 
@@ -154,7 +157,7 @@ class Work:
         result = self._pipeline.result
         if len(result.outcomes) == planned:
             return await self._commit()
-        if isinstance(result.stopped_by, CredentialsError | QuotaExhaustedError):
+        if isinstance(result.stopped_by, PAUSING):
             await self._pause_run(result.stopped_by)
         if self._lost:
             await self._count_extra(self._pipeline.paid.unconfirmed)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import orjson
 
-from tagmill.worker.models import ImageRef, Json
+from tagmill.worker.models import ImageRef, Json, Place
 from tagmill.worker.rows import ref_of
 from tagmill.worker.sinks.base import Tagged, Tagging
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.passes import Passes
-from tagmill.worker.store.view import BEFORE_ALL, Place, View
+from tagmill.worker.store.view import BEFORE_ALL, View
 
 
 def tagging_of(row: Json) -> Tagging | None:

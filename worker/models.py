@@ -15,6 +15,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 SCHEMA = 1  #: version of the manifest row and of every `--json` object
 MESSAGE_VERSION = 1  #: version of the chunk message
 Json = dict[str, Any]
+Place = tuple[int, int]  #: shard and index of an image in pass 0; its rows of later passes have them, too
 TagSets = dict[str, Any]  #: `{"auto": {label: confidence}, "user": None | anything}`
 
 

@@ -26,6 +26,7 @@ from tagmill.worker.errors import (
     RetryableError,
     RunError,
     ThrottledError,
+    WriteBackSafetyError,
 )
 from tagmill.worker.models import Answer, Handle, ImageRef, Outcome, Status
 from tagmill.worker.outcomes import ALREADY_TAGGED, QUARANTINED, failed, failed_unexpectedly
@@ -274,6 +275,7 @@ class Pipeline:
     async def _finish(self, item: Item, outcome: Outcome) -> None:
         """Write tags back, journal, discard an upload, hand over the outcome with all that it has cost."""
         if self._placing.due(outcome):
+            self._refuse_to_write()
             outcome = await self._placing.place(item.index, item.planned, outcome)
         if outcome.to_json() != self._journal[item.index].result:
             await self._persist(lambda: self._journal.settle(item.index, outcome.to_json()))
@@ -285,6 +287,11 @@ class Pipeline:
         )
         self.result.outcomes[item.index] = outcome
         self._settled(item.index, outcome)
+
+    def _refuse_to_write(self) -> None:
+        """What was in flight when a write did harm must not do more of it."""
+        if isinstance(self.result.stopped_by, WriteBackSafetyError):
+            raise self.result.stopped_by
 
     def _keep_upload(self, index: int) -> KeepUpload:
         return lambda handle: self._persist(lambda: self._journal.note_upload(index, handle))
@@ -376,6 +383,7 @@ class Pipeline:
         )
 
     def _halt(self, error: RunError) -> None:
-        """The account's or the run's failure ends the chunk."""
-        self.result.stopped_by = self.result.stopped_by or error
+        """The account's or the run's failure ends the chunk. That of a write-back's safety goes first."""
+        if self.result.stopped_by is None or isinstance(error, WriteBackSafetyError):
+            self.result.stopped_by = error
         self.stop()

@@ -43,7 +43,7 @@ class Placing:
 
         ours = frozenset(self._previous.get(index, ()))
         ref, tagging = planned.ref.at(outcome.behind), self._tagging(planned, outcome)
-        writes = await self._kit.write_back.write(ref, tagging, keep)
+        writes = await self._kit.write_back.write(ref, tagging, keep, planned.place)
         return {name: _ours(write) if name in ours else write for name, write in writes.items()}
 
     def _tagging(self, planned: Planned, outcome: Outcome) -> Tagging:

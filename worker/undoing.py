@@ -19,8 +19,9 @@ class Undoing:
 
     async def undo(self, image: Planned) -> dict[str, Write]:
         """Return what each sink did, by its name; `written` says that it put back what stood there."""
-        row = image.row
-        return await self._write_back.undo(image.ref, self._written(image, row)) if row is not None else {}
+        if image.row is None:
+            return {}
+        return await self._write_back.undo(image.ref, self._written(image, image.row), image.place)
 
     def _written(self, image: Planned, row: Json) -> dict[str, Written]:
         previous = row.get(PREVIOUS, {})

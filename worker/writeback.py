@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import structlog
 
 from tagmill.worker import retry
+from tagmill.worker.canary import Canary, Change
 from tagmill.worker.errors import ItemError, RunError, SinkConflictError
-from tagmill.worker.models import ImageRef, Write, WriteStatus
+from tagmill.worker.models import ImageRef, Place, Write, WriteStatus
 from tagmill.worker.sinks.base import Sink, Tagging, Written
 
 KeepPrevious = Callable[[str, Mapping[str, Any]], Awaitable[None]]  #: (sink, our keys' former values)
@@ -28,22 +29,28 @@ class WriteBack:
     What a handle stands for is the object behind it, where that is known.
     """
 
-    def __init__(self, sinks: Sequence[Sink], sleep: Sleep = asyncio.sleep) -> None:
-        self._sinks, self._sleep = sinks, sleep
+    def __init__(
+        self, sinks: Sequence[Sink], sleep: Sleep = asyncio.sleep, canary: Canary | None = None
+    ) -> None:
+        self._sinks, self._sleep, self._canary = sinks, sleep, canary
         self._random = random.Random()  # noqa: S311 - jitter
 
     def __bool__(self) -> bool:
         return bool(self._sinks)
 
-    async def write(self, ref: ImageRef, tagging: Tagging, keep: KeepPrevious) -> dict[str, Write]:
+    async def write(
+        self, ref: ImageRef, tagging: Tagging, keep: KeepPrevious, place: Place | None = None
+    ) -> dict[str, Write]:
         """Return what each sink did, by its name."""
 
         def write(sink: Sink) -> Awaitable[Write]:
             return sink.write(ref.target, tagging, partial(keep, sink.name))
 
-        return {sink.name: await self._change(sink, ref, write) for sink in self._sinks}
+        return {sink.name: await self._change(sink, ref, place, write) for sink in self._sinks}
 
-    async def undo(self, ref: ImageRef, written: Mapping[str, Written]) -> dict[str, Write]:
+    async def undo(
+        self, ref: ImageRef, written: Mapping[str, Written], place: Place | None = None
+    ) -> dict[str, Write]:
         """Return what each sink undid, by its name; `written`: what the run left there, by sink.
 
         The last comes first: each finds the object as its own write left it.
@@ -53,7 +60,7 @@ class WriteBack:
             return sink.undo(ref.target, written[sink.name])
 
         sinks = [sink for sink in reversed(self._sinks) if sink.name in written]
-        return {sink.name: await self._change(sink, ref, undo) for sink in sinks}
+        return {sink.name: await self._change(sink, ref, place, undo) for sink in sinks}
 
     async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool:
         """Return whether every sink tells of an earlier run with these settings; not if one cannot tell."""
@@ -69,7 +76,9 @@ class WriteBack:
             return False
         return bool(self._sinks)
 
-    async def _change(self, sink: Sink, ref: ImageRef, change: Callable[[Sink], Awaitable[Write]]) -> Write:
+    async def _change(self, sink: Sink, ref: ImageRef, place: Place | None, change: Change) -> Write:
+        if self._canary is not None:
+            change = self._canary.guard(ref.target, place, change)
         try:
             return await self._persevere(sink, change)
         except ItemError as error:

@@ -193,7 +193,7 @@ def test_failed_writes_are_repaired_without_a_call(tmp_path: Path) -> None:
         bucket, client = s3.new_bucket(), s3.client()
         for number in range(12):
             client.put_object(Bucket=bucket, Key=f"in/{number:02d}.png", Body=PIXEL, ContentType="image/png")
-        settings = {"TAGMILL_S3_ENDPOINT_URL": s3.url, **AWS}
+        settings = {"TAGMILL_S3_ENDPOINT_URL": s3.url, "TAGMILL_PROBE": "off", **AWS}
         deployment = stack.enter_context(deployed(tmp_path, **sandbox.environment, **settings))
         s3.faults.always("CopyObject", lambda: Fault(403, "AccessDenied"))
         first = deployment.start("run", f"s3://{bucket}/in/", "--run-id", "closed", "--json")

@@ -79,7 +79,8 @@ class Library:
 def library(tmp_path: Path) -> Iterator[Library]:
     with ExitStack() as stack:
         s3 = stack.enter_context(running_strict_s3())
-        settings = {**S3UnderTest(s3.url).environment, "TAGMILL_PROCESSES": "1", "TAGMILL_CHUNK_SIZE": "10"}
+        settings = {"TAGMILL_PROCESSES": "1", "TAGMILL_CHUNK_SIZE": "10", "TAGMILL_PROBE": "off"}
+        settings |= S3UnderTest(s3.url).environment
         fleet = stack.enter_context(running_fleet(tmp_path, 0, settings, latency_seconds=0))
         yield Library(fleet, s3)
 

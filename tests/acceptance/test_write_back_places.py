@@ -146,3 +146,14 @@ def test_annotations_are_written_where_the_probe_has_seen_them_work(uploads: Upl
         assert [replace(stored, annotations={}) for stored in uploads.stored()] == before
     uploads.undo("annotated")
     assert uploads.stored() == before
+
+
+@pytest.mark.parametrize("probe", ["auto", "off"])
+def test_unproven_annotations_are_refused_and_no_image_is_touched(uploads: Uploads, probe: str) -> None:
+    before, settings = uploads.stored(), {"TAGMILL_FILESTACK_BUCKETS": uploads.bucket}
+    uploads.s3.store.buckets[uploads.bucket].knows_annotations = False
+    said = uploads.fleet.run_all("unproven", "--write-back", "annotation", "--probe", probe, **settings)
+    uploads.fleet.deployment.finish(said, code=2)
+    assert "overwrites the image: use --write-back metadata, tags or sidecar" in said.stderr
+    assert uploads.stored() == before
+    assert uploads.names() == sorted(uploads.keys.values())

@@ -65,7 +65,7 @@ def copy_object(store: Store, request: Request) -> Response:
     keeps_annotations = request.header("x-amz-object-annotation-directive") != "EXCLUDE"
     annotations = source.annotations if keeps_annotations else {}
     stored = replace(stored, tags=_copied_tags(request, bucket, source), annotations=annotations)
-    stored = store.add(request, stored, "CopyObject")
+    stored = store.add(request, bucket.spoil_copy(stored), "CopyObject")
     etag = f"<ETag>{quoted(stored.etag)}</ETag>"
     when = f"<LastModified>{stored.last_modified.isoformat()}</LastModified>"
     return xml(f"<CopyObjectResult>{etag}{when}</CopyObjectResult>", version_header(stored))

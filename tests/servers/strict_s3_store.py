@@ -57,7 +57,7 @@ class Stored:
 
 @dataclass
 class Bucket:
-    """Its settings and what lies in it. The last four say how strict the server is with this bucket."""
+    """Its settings and what lies in it. The last five say how strict the server is with this bucket."""
 
     versioning: str | None = None  #: None: never; Enabled or Suspended
     acls_enabled: bool = False
@@ -69,6 +69,7 @@ class Bucket:
     honours_put_conditions: bool = True  #: False: as some servers that know no conditions at all
     honours_copy_conditions: bool = True  #: False: a copy is never refused for an ETag, as with moto and Ceph
     copies_tags: bool = True  #: False: a copy loses the tags, as with Ceph 16.2
+    spoil_copy: Callable[[Stored], Stored] = lambda copy: copy  #: what a server that does harm makes of one
 
 
 #: Operation -> the event that S3 sends for it.

@@ -14,9 +14,12 @@ CHECKSUM = "x-amz-checksum-"
 ENCRYPTION = "x-amz-server-side-encryption"
 NAMES = frozenset({"cache-control", "etag", "expires"})
 PREFIXES = ("content-", "x-amz-")
-#: They tell of the answer, or of what every rewrite changes: time, version, and what depends on them.
+#: They tell of the answer, or of what every rewrite changes: time, version, and what depends on them. Some
+#: servers (moto) also keep headers of the request that wrote the object.
 PASSING = frozenset(
     {
+        "x-amz-content-sha256",
+        "x-amz-sdk-checksum-algorithm",
         "content-range",
         "x-amz-delete-marker",
         "x-amz-expiration",

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from tagmill.worker.counts import Counts
-from tagmill.worker.models import Chunk, ImageRef, Json
+from tagmill.worker.models import Chunk, ImageRef, Json, Place
 from tagmill.worker.rows import ref_of
 from tagmill.worker.store import jsonl
 from tagmill.worker.store.base import Files
@@ -25,14 +25,18 @@ class Planned:
 
     ref: ImageRef
     row: Json | None = None
+    place: Place | None = field(default=None, compare=False)  #: None: it is only being planned
 
     def to_json(self) -> Json:
         """A plan line."""
         return self.ref.to_json() if self.row is None else self.row
 
     @classmethod
-    def from_json(cls, line: Json) -> Planned:
-        return cls(ref_of(line), line) if "schema" in line else cls(ImageRef.from_json(line))
+    def from_json(cls, line: Json, place: Place) -> Planned:
+        """`place`: in this pass's plan."""
+        if "schema" in line:
+            return cls(ref_of(line), line, (line["shard"], line["index"]))
+        return cls(ImageRef.from_json(line), place=place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,8 @@ class Plan:
 
     def images(self, chunk: Chunk) -> list[Planned]:
         lines = self._lines(chunk.shard)[1 + chunk.offset : 1 + chunk.offset + chunk.count]
-        return [Planned.from_json(orjson.loads(line)) for line in lines]
+        numbered = enumerate(lines, chunk.offset)
+        return [Planned.from_json(orjson.loads(line), (chunk.shard, index)) for index, line in numbered]
 
     def finish(self, summary: PlanSummary) -> None:
         self._files.create(f"{self._folder}/plan.json", orjson.dumps(asdict(summary)))

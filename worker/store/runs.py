@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from tagmill.worker.errors import ConfigError, NotFoundError
+from tagmill.worker.errors import ConfigError, NotFoundError, WriteBackSafetyError
 from tagmill.worker.models import Json
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.layout import RUNS, pass_folder, run_folder
@@ -154,9 +154,15 @@ class Runs:
                 return following
 
     def pause(self, run_id: str, control: Control) -> Control:
-        """Pause a run that goes on; return the control that holds now, which may be another's."""
+        """Pause a run that goes on; return the control that holds now, which may be another's.
+
+        That a write-back did harm is said also of a run that pauses already, or whoever lifts that pause
+        would not know.
+        """
         newest = self.control(run_id)
-        return self.set_control(run_id, control) if newest.running else newest
+        is_news = WriteBackSafetyError.code == control.reason != newest.reason
+        heeded = newest.running or (is_news and newest.verb is Verb.PAUSE)
+        return self.set_control(run_id, control) if heeded else newest
 
     def copy_input(self, run_id: str, name: str, stream: BinaryIO) -> None:
         """Copy a list of any length into the run."""

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from operator import itemgetter
 from typing import Any
 
+from tagmill.worker.models import Place
 from tagmill.worker.store import jsonl
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.layout import pass_folder
-from tagmill.worker.store.view import Place, place_of
+from tagmill.worker.store.view import place_of
 
 PREVIOUS = "previous"  #: in a plan line: what stood at our keys before the run, by sink
 Values = dict[str, Any]  #: by sink

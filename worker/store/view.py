@@ -9,14 +9,13 @@ from operator import itemgetter
 
 import orjson
 
-from tagmill.worker.models import Json, Status
+from tagmill.worker.models import Json, Place, Status
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.layout import run_folder
 from tagmill.worker.store.manifest import Manifest
 
 SINGLE_FILE_ROWS = 1_000_000  #: beyond, the index names the shards and there is no manifest.jsonl
 FAILED = frozenset({Status.FAILED, Status.QUARANTINED})
-Place = tuple[int, int]  #: shard and index of an image in pass 0; its rows of later passes have them, too
 BEFORE_ALL: Place = (-1, -1)
 
 
