@@ -203,7 +203,7 @@ class MetadataPlace(S3Place):
 
 
 class TagsPlace(S3Place):
-    operations = ("PutObjectTagging",)
+    operations = ("PutObjectTagging", "DeleteObjectTagging")
 
     def _sink(self, client: S3Client) -> Sink:
         return S3TagsSink(client, lanes=2)

@@ -11,6 +11,7 @@ Headers = Mapping[str, str]  #: names in lower case
 
 METADATA = "x-amz-meta-"
 CHECKSUM = "x-amz-checksum-"
+TAG_COUNT = "x-amz-tagging-count"
 ENCRYPTION = "x-amz-server-side-encryption"
 NAMES = frozenset({"cache-control", "etag", "expires"})
 PREFIXES = ("content-", "x-amz-")
@@ -46,7 +47,10 @@ def changed(before: Headers, after: Headers) -> list[str]:
 
 
 def _lasting(headers: Headers) -> Headers:
-    return {name: value for name, value in headers.items() if _describes_the_object(name)}
+    lasting = {name: value for name, value in headers.items() if _describes_the_object(name)}
+    if lasting.get(TAG_COUNT) == "0":  # Ceph, of an object that once had tags
+        del lasting[TAG_COUNT]
+    return lasting
 
 
 def _describes_the_object(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
@@ -9,6 +10,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from servers.strict_s3 import Stored, StrictS3UnderTest, running_strict_s3
 from servers.strict_s3_http import Fault
 
@@ -16,6 +19,7 @@ from tagmill.worker.errors import SinkConflictError, SinkRejectedError
 from tagmill.worker.models import ImageRef, S3Object, Write, WriteStatus
 from tagmill.worker.sinks.base import Tagging, Written
 from tagmill.worker.sinks.s3_tags import S3TagsSink
+from tagmill.worker.sinks.tag_text import slug
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -174,6 +178,46 @@ async def test_our_own_metadata_copy_is_the_same_content(library: Library) -> No
     assert (await library.write(planned)).status is WriteStatus.WRITTEN
     listed = library.listed(key_of(ref))
     assert await library.sink.marked(listed, TAGGING.engine_config, TAGGING.policy, "run-next")
+
+
+allowed = st.text(
+    st.characters(categories=["L", "N", "Zs"], include_characters="_.:/=+-@"), min_size=1, max_size=128
+)
+foreign_tags = st.dictionaries(
+    allowed.filter(lambda key: not key.lower().startswith("aws:") and not key.startswith("tagmill-")),
+    allowed,
+    max_size=8,
+)
+any_labels = st.dictionaries(st.text(min_size=1, max_size=30).filter(slug), st.floats(0, 100), max_size=40)
+
+
+@given(foreign_tags, any_labels)
+@settings(max_examples=60, deadline=None)
+def test_whatever_others_tagged_stays_and_comes_back(
+    server: StrictS3UnderTest, tags: dict[str, str], labels: dict[str, float]
+) -> None:
+    library = Library(server)
+    ref = library.put()
+    if tags:
+        library.tag(ref, tags)
+    before = library.stored(ref)
+    assert asyncio.run(write_and_undo(library, ref, replace(TAGGING, tags={"auto": labels}))) == tags
+    assert library.stored(ref) == before
+
+
+async def write_and_undo(library: Library, ref: ImageRef, tagging: Tagging) -> dict[str, str]:
+    """Return what others had tagged while our tags stood there, too."""
+
+    async def earlier(_: str) -> None:
+        return None
+
+    statuses = [(await library.write(ref, tagging)).status, (await library.write(ref, tagging)).status]
+    meanwhile = foreign(library.stored(ref))
+    written = Written("run-one", {"status": "written"}, None, earlier, tagging)
+    statuses += [(await library.sink.undo(ref, written)).status]
+    await library.sink.aclose()
+    assert statuses == [WriteStatus.WRITTEN, WriteStatus.UNCHANGED, WriteStatus.WRITTEN]
+    return meanwhile
 
 
 # --- somebody else at the same time -----------------------------------------------------------------------
