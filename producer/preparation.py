@@ -13,6 +13,7 @@ from tagmill.config.settings import Settings
 from tagmill.producer.policy_file import read_policy
 from tagmill.producer.safety import EFFECTS, Clearance, Dialogue
 from tagmill.producer.sources.s3_client import listing_client
+from tagmill.producer.sources.s3_errors import WRITE, translated
 from tagmill.producer.sources.spec import Kind, SourceSpec
 from tagmill.worker.account import DEFAULT_RATE
 from tagmill.worker.errors import ConfigError
@@ -132,6 +133,7 @@ def clear(
     settings: Settings, spec: RunSpec, source: SourceSpec, dialogue: Dialogue
 ) -> tuple[RunSpec, Probes]:
     """Settle what the write-back may do to buckets, and what their servers can. Raise `ConfigError`."""
+    _find_sidecar_bucket(settings, spec)
     clearance = Clearance(
         spec.write_back,
         places=_places(spec, source),
@@ -147,6 +149,13 @@ def clear(
     for warning in warnings:
         log.warning("write_back_limited", run_id=spec.run_id, warning=warning)
     return replace(spec, consent=consent, warnings=warnings), probes
+
+
+def _find_sidecar_bucket(settings: Settings, spec: RunSpec) -> None:
+    bucket = SidecarPrefix.parse(spec.sidecar_prefix).bucket
+    if bucket is not None and "sidecar" in spec.write_back:
+        with translated(bucket, started=False, doing=WRITE):
+            listing_client(settings.s3_endpoint_url).head_bucket(Bucket=bucket)
 
 
 def _places(spec: RunSpec, source: SourceSpec) -> list[tuple[str, str]]:

@@ -190,6 +190,14 @@ def test_a_list_that_names_nothing_is_not_found(desk: Desk, source: str, shown: 
     assert desk.refused(3, "run", source, **KEYS) == f"no images in {shown}"
 
 
+def test_a_missing_bucket_for_sidecars_is_not_found(desk: Desk, s3_server: S3UnderTest) -> None:
+    bucket = s3_server.bucket()
+    s3_server.client().put_object(Bucket=bucket, Key="x/a.jpg", Body=b"image")
+    sidecars = ["--write-back", "sidecar", "--sidecar-prefix", "s3://no-such-bucket/tags"]
+    said = desk.refused(3, "run", f"s3://{bucket}/x", *sidecars, **KEYS, **s3_server.environment)
+    assert said.startswith("no bucket 'no-such-bucket' at this endpoint")
+
+
 def test_a_missing_bucket_is_not_found(desk: Desk, s3_server: S3UnderTest) -> None:
     said = desk.refused(3, "run", "s3://no-such-bucket/x", **KEYS, **s3_server.environment)
     assert said.startswith("no bucket 'no-such-bucket' at this endpoint")

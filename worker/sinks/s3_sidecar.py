@@ -47,7 +47,8 @@ class _Objects:
                 if error_code(error) in _NOT_THERE:
                     return None
                 if error_code(error) == "NoSuchBucket":
-                    raise RefusedError("no_sidecar_bucket") from error
+                    says = f"there is no bucket {place['Bucket']!r} for sidecars; create it"
+                    raise SinkRejectedError(says, code="no_bucket") from error
                 raise
             with answer["Body"] as body:
                 return parsed(body, answer["ContentLength"], answer["ETag"])

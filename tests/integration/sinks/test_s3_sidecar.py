@@ -12,7 +12,7 @@ import pytest
 from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
 from servers.strict_s3_http import Fault
 
-from tagmill.worker.errors import ConfigError, SinkConflictError
+from tagmill.worker.errors import ConfigError, SinkConflictError, SinkRejectedError
 from tagmill.worker.models import ImageRef, S3Object, WriteStatus
 from tagmill.worker.sidecar_prefix import SidecarPrefix
 from tagmill.worker.sinks.base import Tagging, Written
@@ -123,7 +123,9 @@ async def test_a_bucket_for_sidecars_that_is_not_there_is_named(
     server: StrictS3UnderTest, client: S3Client, sink_under: Sinks
 ) -> None:
     ref = put(client, server.new_bucket())
-    assert (await sink_under("s3://not-there").write(ref, TAGGING, keep)).reason == "no_sidecar_bucket"
+    with pytest.raises(SinkRejectedError, match="no bucket 'not-there' for sidecars") as caught:
+        await sink_under("s3://not-there").write(ref, TAGGING, keep)
+    assert caught.value.code == "no_bucket"
 
 
 async def test_a_key_that_grows_too_long_is_skipped(
