@@ -14,7 +14,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from tagmill.worker.errors import ConfigError, NotFoundError
+from tagmill.producer.text_file import read_text
+from tagmill.worker.errors import ConfigError
 from tagmill.worker.policy import TagPolicy, folded
 
 CSV_SUFFIX = ".csv"
@@ -29,7 +30,7 @@ def read_policy(path: Path) -> TagPolicy:
     with _named(path):
         if path.suffix.lower() == CSV_SUFFIX:
             return PolicyFile.model_validate({"vocabulary": _vocabulary(path)}).policy()
-        said = tomllib.loads(_text(path))
+        said = tomllib.loads(read_text(path, "policy file"))
         if isinstance(file := said.get("vocabulary"), str):
             said["vocabulary"] = _vocabulary(path.parent / file)
         return PolicyFile.model_validate(said).policy()
@@ -109,7 +110,7 @@ def _by_label(key: str, pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
 def _vocabulary(path: Path) -> dict[str, str]:
     """Lines of a label and your term; the line `label,term` at the head may be missing."""
     with _named(path):
-        pairs = list(_pairs(_text(path)))
+        pairs = list(_pairs(read_text(path, "policy file")))
         return _by_label("vocabulary", pairs[1:] if pairs[:1] == [CSV_HEAD] else pairs)
 
 
@@ -122,15 +123,6 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
             yield cells[0].strip(), cells[1].strip()
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}") from None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise NotFoundError(f"no policy file {path}") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
 
 
 @contextmanager

@@ -26,6 +26,18 @@ class NotFoundError(ConfigError):
     code = "not_found"
 
 
+class RuleError(ConfigError):
+    """A rule that cannot be read; the message begins with where."""
+
+    code = "rule"
+
+    def __init__(self, message: str, *, column: int = 1, excerpt: str = "") -> None:
+        """`column`: in characters, from 1. `excerpt`: two lines for a terminal, the second with a caret."""
+        super().__init__(message)
+        self.column = column
+        self.excerpt = excerpt
+
+
 class ItemError(TaggingError):
     """This image only. Becomes an outcome, never leaves the pipeline."""
 

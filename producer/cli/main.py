@@ -7,12 +7,14 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
+from tagmill.producer.cli.complaint import complain
 from tagmill.producer.cli.doctor import doctor
 from tagmill.producer.cli.export import export
 from tagmill.producer.cli.failures import failures
 from tagmill.producer.cli.gc import gc
 from tagmill.producer.cli.passes import retag, retry, undo
 from tagmill.producer.cli.policy import policy
+from tagmill.producer.cli.rules import rules
 from tagmill.producer.cli.run import run
 from tagmill.producer.cli.servers import sandbox, worker
 from tagmill.producer.cli.status import status
@@ -37,6 +39,7 @@ app.command()(retag)
 app.command()(undo)
 app.command()(export)
 app.add_typer(policy, name="policy")
+app.add_typer(rules, name="rules")
 app.command()(sandbox)
 
 
@@ -55,7 +58,7 @@ def main() -> None:
     try:
         sys.exit(app(standalone_mode=False))
     except TaggingError as error:
-        typer.echo(f"tagmill: {error}", err=True)
+        complain(error)
         sys.exit(exit_code(error))
     except TyperException as error:  # a mistyped command or option
         typer.echo(_one_line(error), err=True)
