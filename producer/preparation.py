@@ -116,6 +116,8 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions) -> RunS
         rate=str(options.rate) if options.rate else None,
         transfer=settings.transfer,
         keep_uploads=settings.keep_uploads,
+        tags_version=settings.filestack_tags_version,
+        resize=settings.filestack_resize,
         policy=read_policy(settings.policy).to_json() if settings.policy else {},
         shard_size=settings.shard_size,
         chunk_size=settings.chunk_size,

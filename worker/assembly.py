@@ -141,7 +141,9 @@ class Assembly:
             raise ConfigError(
                 "this worker has no credentials: set TAGMILL_FILESTACK_API_KEY and …_APP_SECRET"
             )
-        engine = open_engine(self._settings, spec.engine, connections=self._lanes, on_limit=limiter.throttled)
+        frozen = {"filestack_tags_version": spec.tags_version, "filestack_resize": spec.resize}
+        settings = self._settings.model_copy(update=frozen)
+        engine = open_engine(settings, spec.engine, connections=self._lanes, on_limit=limiter.throttled)
         self._open.append(engine)
         return engine
 

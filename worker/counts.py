@@ -15,7 +15,7 @@ def _no_writes() -> dict[str, int]:
 
 @dataclass(slots=True)
 class Counts:
-    """Outcomes by status, calls, and write-backs by status."""
+    """Outcomes by status, calls, write-backs by status, and what rows say went wrong, by code."""
 
     tagged: int = 0
     failed: int = 0
@@ -27,6 +27,7 @@ class Counts:
     maybe_charged: int = 0
     throttled: int = 0  #: answers that said "too fast"; best effort, no row tells of them
     writes: dict[str, int] = field(default_factory=_no_writes)
+    errors: dict[str, int] = field(default_factory=dict)
 
     @property
     def settled(self) -> int:
@@ -39,21 +40,20 @@ class Counts:
         self.maybe_charged += row["maybe_charged"]
         for write in row["writes"].values():
             self.writes[write["status"]] += 1
+        if row["error"] is not None:
+            _add(self.errors, {row["error"]["code"]: 1})
 
-    def add(self, other: Counts) -> None:
-        for item in fields(self):
-            if item.name != "writes":
-                setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
-        for status, count in other.writes.items():
-            self.writes[status] += count
+    def add(self, other: Counts, sign: int = 1) -> None:
+        for name in _NUMBERS:
+            setattr(self, name, getattr(self, name) + sign * getattr(other, name))
+        _add(self.writes, other.writes, sign)
+        _add(self.errors, other.errors, sign)
 
     def less(self, other: Counts) -> Counts:
         """What is left when those rows are taken out."""
         rest = Counts.total([self])
-        for item in fields(self):
-            if item.name != "writes":
-                setattr(rest, item.name, getattr(self, item.name) - getattr(other, item.name))
-        rest.writes = {status: count - other.writes[status] for status, count in self.writes.items()}
+        rest.add(other, sign=-1)
+        rest.errors = {code: count for code, count in rest.errors.items() if count}
         return rest
 
     def to_json(self) -> Json:
@@ -61,7 +61,8 @@ class Counts:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Counts:
-        return cls(**{**value, "writes": {**_no_writes(), **value["writes"]}})
+        errors = value.get("errors", {})
+        return cls(**{**value, "writes": {**_no_writes(), **value["writes"]}, "errors": dict(errors)})
 
     @classmethod
     def of_rows(cls, rows: Iterable[Mapping[str, Any]]) -> Counts:
@@ -76,3 +77,11 @@ class Counts:
         for part in parts:
             counts.add(part)
         return counts
+
+
+_NUMBERS = [item.name for item in fields(Counts) if item.name not in {"writes", "errors"}]
+
+
+def _add(sums: dict[str, int], more: Mapping[str, int], sign: int = 1) -> None:
+    for name, count in more.items():
+        sums[name] = sums.get(name, 0) + sign * count

@@ -18,6 +18,7 @@ from servers.sandbox import SandboxUnderTest, running_sandbox
 from tagmill.config.settings import Settings, load_settings
 from tagmill.worker.account import account_id
 from tagmill.worker.assembly import MAX_LANES, MIN_LANES, Assembly, lanes_for
+from tagmill.worker.engine_config import engine_config
 from tagmill.worker.errors import ConfigError, NotFoundError
 from tagmill.worker.models import Chunk, ImageRef, LocalFile
 from tagmill.worker.policy import TagPolicy
@@ -93,6 +94,15 @@ async def test_a_chunk_is_tagged_written_and_committed(
     assert [row["writes"]["sidecar"]["status"] for row in rows] == ["written"] * 3
     assert len(list((tmp_path / "photos").glob("*.tags.json"))) == 3
     assert sandbox.stats()["calls"] == 3
+
+
+async def test_what_a_run_froze_decides_what_is_asked(settings: Settings, tmp_path: Path) -> None:
+    """Whatever the worker that comes by is set to."""
+    files = plan(settings, tmp_path / "photos", tags_version=1, resize=100)
+    async with assembled(settings.model_copy(update={"filestack_tags_version": 2})) as assembly:
+        await assembly.run(CHUNK)
+    for row in Parts(files, RUN, 0).rows(CHUNK):
+        assert (row["engine_version"], row["engine_config"]) == ("1", engine_config("sandbox", 1, 100))
 
 
 async def test_a_runs_policy_decides_what_is_written(settings: Settings, tmp_path: Path) -> None:

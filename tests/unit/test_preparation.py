@@ -144,12 +144,15 @@ def test_a_run_keeps_what_was_asked_for_and_no_secret() -> None:
         keep_uploads=True,
         shard_size=50,
         chunk_size=5,
+        filestack_tags_version=1,
+        filestack_resize=500,
         filestack_api_key="canary-key",
         filestack_app_secret="canary-secret",
         redis_url="redis://:canary-password@localhost",
     )
     assert (spec.run_id, spec.transfer, spec.keep_uploads) == ("my-run", "upload", True)
     assert (spec.shard_size, spec.chunk_size) == (50, 5)
+    assert (spec.tags_version, spec.resize) == (1, 500)
     assert "canary" not in repr(spec)
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 import httpx
 
+from tagmill.worker.engine_config import engine_config, engine_version
 from tagmill.worker.engines.base import Locator, Whereabouts
 from tagmill.worker.engines.exchange import Base, Exchange, Reply
 from tagmill.worker.engines.filestack_answers import parse_tags
@@ -28,11 +29,10 @@ from tagmill.worker.errors import (
     RetryableError,
     TaggingError,
 )
-from tagmill.worker.models import Answer, canonical_hash
+from tagmill.worker.models import Answer
 
 CDN_URL = "https://cdn.filestackcontent.com"
 API_URL = "https://www.filestackapi.com/api"
-DEFAULT_VERSION = 2  #: of the vocabulary, where none is asked for
 UNSTATED_WAIT_SECONDS = 1.0
 UPLOAD_BYTES_PER_SECOND = 1024 * 1024  #: the slowest upload that is waited for
 
@@ -70,8 +70,8 @@ class FilestackEngine:
         if not (options.api_key and options.app_secret):
             raise ConfigError("Filestack needs TAGMILL_FILESTACK_API_KEY and TAGMILL_FILESTACK_APP_SECRET")
         self.name = options.name
-        self.version = str(options.tags_version or DEFAULT_VERSION)
-        self.config_hash = _config_hash(options)
+        self.version = engine_version(options.tags_version)
+        self.config_hash = engine_config(options.name, options.tags_version, options.resize_height)
         self._api_key = options.api_key
         self._cdn = Base.parse(options.cdn_url, "TAGMILL_FILESTACK_CDN_URL")
         self._api = Base.parse(options.api_url, "TAGMILL_FILESTACK_API_URL")
@@ -157,12 +157,6 @@ class FilestackEngine:
         if self._on_limit is not None and limit_reached(reply):
             with suppress(TaggingError):  # a paid answer outranks a lost hint
                 await self._on_limit(wait_seconds(reply) or UNSTATED_WAIT_SECONDS)
-
-
-def _config_hash(options: FilestackOptions) -> str:
-    """What makes the service answer otherwise; neither credentials nor addresses do."""
-    version = options.tags_version or DEFAULT_VERSION
-    return canonical_hash({"engine": options.name, "version": version, "resize": options.resize_height})
 
 
 def _targets(options: FilestackOptions) -> TagsTarget:

@@ -270,7 +270,7 @@ def _name(place: Place) -> str:
 
 
 def _unflattened(sums: dict[bytes, bytes]) -> Counts:
-    value: Json = {"writes": {}}
+    value: Json = {"writes": {}, "errors": {}}
     for name, count in sums.items():
         group, _, member = name.decode().rpartition(".")
         (value[group] if group else value)[member] = int(count)

@@ -35,6 +35,8 @@ class RunSpec:
     rate: str | None = None  #: the run's own cap beside the account's rate
     transfer: str = "auto"
     keep_uploads: bool = False
+    tags_version: int | None = None  #: of the service's vocabulary; None: its own choice
+    resize: int | None = None  #: height in pixels that the service shrinks images to
     policy: Json = field(default_factory=dict)
     shard_size: int = 10_000
     chunk_size: int | None = None

@@ -1,0 +1,17 @@
+"""What decides how Filestack answers, as a run froze it: the row's `engine_version` and `engine_config`."""
+
+from __future__ import annotations
+
+from tagmill.worker.models import canonical_hash
+
+DEFAULT_VERSION = 2  #: of the vocabulary, where none is asked for
+
+
+def engine_version(tags_version: int | None) -> str:
+    return str(tags_version or DEFAULT_VERSION)
+
+
+def engine_config(engine: str, tags_version: int | None, resize: int | None) -> str:
+    """Return a hash of what makes the service answer otherwise; neither credentials nor addresses do."""
+    version = tags_version or DEFAULT_VERSION
+    return canonical_hash({"engine": engine, "version": version, "resize": resize})
