@@ -26,6 +26,7 @@ from tagmill.worker.rate import Rate
 
 ENV_PREFIX = "TAGMILL_"
 TOML_FILE = "tagmill.toml"
+MAX_CONCURRENCY = 1000  #: calls in flight of one process
 LONGEST_CHUNK_SECONDS = 340  #: with the longest upload (256 MB at 1 MB/s) still below Celery's hard limit
 _TEST_PREFIX = "TAGMILL_TEST_"  #: variables of the test suite, no settings
 SINKS = ("metadata", "tags", "annotation", "sidecar")  #: in the order in which an image is written to them
@@ -115,7 +116,7 @@ class Settings(BaseSettings):
     state_dir: Path | None = None  #: None: `$XDG_STATE_HOME/tagmill`
 
     rate: RateSetting | None = None  #: the account's; None: 4/s, or 100/s for the sandbox
-    concurrency: int | None = Field(None, ge=1, le=1000)  #: calls in flight per process; None: from the rate
+    concurrency: int | None = Field(None, ge=1, le=MAX_CONCURRENCY)  #: calls in flight per process; None: from the rate
     processes: int | None = Field(None, ge=1, le=64)  #: per worker; None: one a core, at most 4
     engine: Literal["filestack", "sandbox"] | None = None
     write_back: WriteBackSetting | None = None  #: None: what fits the source

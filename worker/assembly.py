@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tagmill.config.settings import Settings
+from tagmill.config.settings import MAX_CONCURRENCY, Settings
 from tagmill.worker.account import account_id, account_rate
 from tagmill.worker.behind import Behind
 from tagmill.worker.canary import Canary
@@ -97,13 +97,15 @@ class Assembly:
             self._keys,
             self._equipment(spec, current, probes),
             limits,
+            spec=spec,
             plan=Plan(self._files, spec.run_id, current.number),
             shutting_down=self._shutting_down,
         )
 
     def _equipment(self, spec: RunSpec, current: PassSpec, probes: Probes) -> Equipment:
         account = account_id(self._settings)
-        limiter = Limiter(self._redis, self._keys, self._windows(spec, account), account)
+        windows = [(f"account:{account}", account_rate(self._settings))]
+        limiter = Limiter(self._redis, self._keys, windows, account)
         engine = self._engine(spec, current.kind, limiter)
         transfers = Transfers(
             s3=self._s3,
@@ -130,12 +132,6 @@ class Assembly:
             price_per_1000=spec.price_per_1000,
         )
 
-    def _windows(self, spec: RunSpec, account: str) -> list[tuple[str, Rate]]:
-        windows = [(f"account:{account}", account_rate(self._settings))]
-        if spec.rate is not None:
-            windows.append((f"run:{spec.run_id}", Rate.parse(spec.rate)))
-        return windows
-
     def _engine(self, spec: RunSpec, kind: PassKind, limiter: Limiter) -> Engine:
         if kind.calls and not self._settings.has_credentials:
             raise ConfigError(
@@ -143,7 +139,10 @@ class Assembly:
             )
         frozen = {"filestack_tags_version": spec.tags_version, "filestack_resize": spec.resize}
         settings = self._settings.model_copy(update=frozen)
-        engine = open_engine(settings, spec.engine, connections=self._lanes, on_limit=limiter.throttled)
+        # Lanes may become more while the run goes on: the number of connections is a bound only.
+        engine = open_engine(
+            settings, spec.engine, connections=MAX_CONCURRENCY, on_limit=limiter.throttled
+        )
         self._open.append(engine)
         return engine
 

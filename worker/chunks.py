@@ -28,16 +28,17 @@ from tagmill.worker.models import Chunk, Json, Outcome
 from tagmill.worker.money import cost_of
 from tagmill.worker.paid import Calls
 from tagmill.worker.pipeline import Pipeline
+from tagmill.worker.rate import Rate
 from tagmill.worker.rows import RowContext, build_row, later_row
-from tagmill.worker.state.board import CONTROL_SECONDS
 from tagmill.worker.state.journal import Journal
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.leases import Lease, Leases
+from tagmill.worker.state.limiter import run_scope
 from tagmill.worker.state.pulse import Pulse
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.parts import Parts
 from tagmill.worker.store.plan import Plan, Planned
-from tagmill.worker.store.runs import Control, Runs, Verb
+from tagmill.worker.store.runs import Control, Runs, RunSpec, Verb, effective
 
 PULSE_SECONDS = 1.0
 AFTER_DEADLINE_SECONDS = 120.0  #: how long paid results in hand wait for an absent Redis
@@ -67,12 +68,14 @@ class ChunkRunner:
         equipment: Equipment,
         limits: ChunkLimits,
         *,
+        spec: RunSpec,
         plan: Plan,
         shutting_down: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.files, self.redis, self.keys, self.equipment, self.limits = files, redis, keys, equipment, limits
         self.plan, self.shutting_down, self.clock = plan, shutting_down, clock
+        self._spec, self._own_lanes = spec, equipment.lanes
         self.runs = Runs(files)
         self.parts = Parts(files, plan.run_id, plan.pass_no)
         self._leases = Leases(redis, keys, limits.lease_seconds)
@@ -104,10 +107,18 @@ class ChunkRunner:
             await lease.commit(await self._counts_of_part(chunk))
             return "committed"
         control = await asyncio.to_thread(self.runs.control, chunk.run_id)
-        if not control.running:
+        if control.of(chunk.pass_no) is not Verb.RESUME:
             await lease.release()
             return "paused"
+        self.obey(control)
         return await Work(self, chunk, lease).run()
+
+    def obey(self, control: Control) -> None:
+        """Take over what may be changed of a run while it goes on."""
+        now = effective(self._spec, control)
+        rate = Rate.parse(now.rate) if now.rate is not None else None
+        self.equipment.limiter.cap(run_scope(now.run_id), rate)
+        self.equipment.lanes = now.concurrency or self._own_lanes
 
     async def _counts_of_part(self, chunk: Chunk) -> bytes:
         rows = await asyncio.to_thread(self.parts.rows, chunk)
@@ -202,7 +213,7 @@ class Work:
             at=datetime.now(UTC).isoformat(),
         )
         control = await asyncio.to_thread(self._runner.runs.pause, self._chunk.run_id, pause)
-        await self._pulse.cache_control(orjson.dumps(dataclasses.asdict(control)), CONTROL_SECONDS)
+        await self._pulse.note_control(control)
 
     def _settled(self, index: int, outcome: Outcome) -> None:
         row = self._row(index, self._images[index], outcome)
@@ -245,9 +256,11 @@ class Work:
             self._pipeline.stop()
         await self._renew()
         await self._pause_in_outage()
-        control = await self._pulse.beat(self._progress(), *self._waits())
-        if not await self._runs_on(control):
+        control = await self._control(await self._pulse.beat(self._progress(), *self._waits()))
+        if control.of(self._chunk.pass_no) is not Verb.RESUME:
             self._pipeline.stop()
+        self._runner.obey(control)
+        self._pipeline.resize()
 
     async def _renew(self) -> None:
         asked_at = self._runner.clock()
@@ -291,12 +304,12 @@ class Work:
         }
         return orjson.dumps(self._counts.to_json() | so_far)
 
-    async def _runs_on(self, cached: bytes | None) -> bool:
+    async def _control(self, cached: bytes | None) -> Control:
         if cached is not None:
-            return bool(orjson.loads(cached)["verb"] == Verb.RESUME)
+            return Control.from_json(orjson.loads(cached))
         control = await asyncio.to_thread(self._runner.runs.control, self._chunk.run_id)
-        await self._pulse.cache_control(orjson.dumps(dataclasses.asdict(control)), CONTROL_SECONDS)
-        return control.running
+        await self._pulse.note_control(control)
+        return control
 
     def _waits(self) -> tuple[float, float]:
         """Seconds since the last look that the limiter held lanes, and that lanes had."""

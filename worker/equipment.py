@@ -16,7 +16,7 @@ from tagmill.worker.undoing import Undoing
 from tagmill.worker.writeback import WriteBack
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Equipment:
     run_id: str
     kind: PassKind
@@ -28,7 +28,7 @@ class Equipment:
     breaker: Breaker
     denials: Denials
     retry_budget: RetryBudget
-    lanes: int
+    lanes: int  #: may change while a chunk is worked on
     behind: Behind | None = None  #: finds the objects behind handles; None: write-back has no use for them
     force: bool = False  #: also what an earlier run has tagged
     price_per_1000: str | None = None  #: decimal

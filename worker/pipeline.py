@@ -14,6 +14,7 @@ import structlog
 
 from tagmill.worker import retry
 from tagmill.worker.agenda import Agenda
+from tagmill.worker.crew import Crew
 from tagmill.worker.engines.base import Locator
 from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import (
@@ -90,6 +91,7 @@ class Pipeline:
         self._persist, self._while_running = self._waiting.persist, self._waiting.while_running
         self._random = random.Random()  # noqa: S311 - jitter
         self._agenda: Agenda[Item] = Agenda([])
+        self._crew: Crew | None = None  #: of those images that are no suspects
         self._held: list[tuple[Item, AccessDeniedError]] = []
         self._answered = False
         self._quiet_until = float("-inf")  # by `clock`: what throttling asked for
@@ -108,8 +110,9 @@ class Pipeline:
             await self._persist(self._placing.load)
         todo = [self._item(index, planned) for index, planned in enumerate(images)]
         try:
-            await self._work([item for item in todo if item.index in suspects], lanes=1)
-            await self._work([item for item in todo if item.index not in suspects], lanes=self._kit.lanes)
+            await self._work([item for item in todo if item.index in suspects], Crew(self._step, 1))
+            self._crew = Crew(self._step, self._kit.lanes)
+            await self._work([item for item in todo if item.index not in suspects], self._crew)
             await self._settle_held()
         except BaseException:
             await self._abandon()
@@ -122,6 +125,11 @@ class Pipeline:
         self._agenda.close()
         self._waiting.stop()
 
+    def resize(self) -> None:
+        """Go on with as many lanes as the equipment names now."""
+        if self._crew is not None:
+            self._crew.resize(self._kit.lanes)
+
     def _item(self, index: int, planned: Planned) -> Item:
         attempts = self._journal[index].attempts
         return Item(index, planned, attempts=attempts, failed_before=attempts > 0, known=attempts > 0)
@@ -131,30 +139,29 @@ class Pipeline:
         with contextlib.suppress(RedisUnavailableError):
             await self._journal.abandon()
 
-    async def _work(self, items: Iterable[Item], lanes: int) -> None:
-        if self._waiting.stopped:
-            return
-        self._agenda = Agenda(items, self._clock)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(lanes):
-                group.create_task(self._lane())
+    async def _work(self, items: Iterable[Item], crew: Crew) -> None:
+        if not self._waiting.stopped:
+            self._agenda = Agenda(items, self._clock)
+            await crew.work()
 
-    async def _lane(self) -> None:
+    async def _step(self) -> bool:
         try:
-            await self._work_off()
+            return await self._work_on_next()
         except BaseException:
             self.stop()  # for lanes whose cancellation redis-py swallows
             raise
 
-    async def _work_off(self) -> None:
-        while (item := await self._agenda.next()) is not None:
-            again_in = await self._attempt(item)
-            if again_in is None:
-                self._agenda.done()
-            else:
-                self._agenda.again(item, again_in)
-            if (idle := self._agenda.idle_seconds()) > MAX_WAIT_SECONDS:
-                self.stop(idle)
+    async def _work_on_next(self) -> bool:
+        if (item := await self._agenda.next()) is None:
+            return False
+        again_in = await self._attempt(item)
+        if again_in is None:
+            self._agenda.done()
+        else:
+            self._agenda.again(item, again_in)
+        if (idle := self._agenda.idle_seconds()) > MAX_WAIT_SECONDS:
+            self.stop(idle)
+        return True
 
     # --- one image ----------------------------------------------------------------------------------------
 

@@ -40,6 +40,11 @@ class FakeLimiter:
         self.acquired += 1
         self.held_seconds += self._clock() - started
 
+    def cap(self, scope: str, rate: Rate | None) -> None:
+        self._rates.pop(scope, None)
+        if rate is not None:
+            self._rates[scope] = rate
+
     async def throttled(self, retry_after: float | None) -> None:
         self.throttles.append(retry_after)
         if self._clock() >= self._blocked_until:

@@ -112,6 +112,7 @@ class Site:
             self.keys,
             equipment,
             self.limits,
+            spec=self.small.spec,
             plan=self.small.plan,
             shutting_down=lambda: self.shutting_down,
         )

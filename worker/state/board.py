@@ -5,7 +5,6 @@ Chunks change their own state through `leases`; this is the view from outside. A
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,9 +15,9 @@ from tagmill.worker.counts import Counts
 from tagmill.worker.models import Chunk, Json
 from tagmill.worker.state.connection import lua, translated
 from tagmill.worker.state.keys import Keys
-from tagmill.worker.store.runs import Control, Verb
+from tagmill.worker.state.pulse import control_note
+from tagmill.worker.store.runs import Control
 
-CONTROL_SECONDS = 5  #: how long a cached control is believed before the files are asked again
 WORKER_SECONDS = 30  #: a worker silent for longer is gone
 Place = tuple[int, int]  #: shard, offset
 
@@ -29,6 +28,7 @@ class Board:
         self._redis: Any = client  # redis-py types every reply as bytes or str or more
         self._keys, self._queue = keys, keys.queue(queue)
         self._close_shard = self._redis.register_script(lua("shard_close"))
+        self._note_control = self._redis.register_script(lua("control_note"))
 
     # --- refill -------------------------------------------------------------------------------------------
 
@@ -225,17 +225,13 @@ class Board:
     def note_control(self, run_id: str, control: Control) -> None:
         """Tell all workers at once, not only when they next look into the files."""
         with translated():
-            value = orjson.dumps(dataclasses.asdict(control))
-            self._redis.set(self._keys.control(run_id), value, ex=CONTROL_SECONDS)
+            self._note_control(keys=[self._keys.control(run_id)], args=control_note(control))
 
     def control(self, run_id: str) -> Control | None:
         """Return the cached control; None when nobody looked lately."""
         with translated():
             value = self._redis.get(self._keys.control(run_id))
-        if value is None:
-            return None
-        fields = orjson.loads(value)
-        return Control(**{**fields, "verb": Verb(fields["verb"])})
+        return None if value is None else Control.from_json(orjson.loads(value))
 
     def forget_denials(self, run_id: str) -> None:
         """Begin anew to count images that were answered 403: somebody may have mended the account."""

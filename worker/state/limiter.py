@@ -105,6 +105,12 @@ class Limiter:
         finally:
             self.held_seconds += self._clock() - started
 
+    def cap(self, scope: str, rate: Rate | None) -> None:
+        """Keep to another rate of that scope from now on; None: to none of its own."""
+        self._rates.pop(scope, None)
+        if rate is not None:
+            self._rates[scope] = rate
+
     async def throttled(self, retry_after: float | None) -> None:
         """Block the whole account: for as long as its server asked, else for a growing, random while."""
         delay = -1.0 if retry_after is None else min(max(retry_after, 0.0), LONGEST_BLOCK_SECONDS)
@@ -221,6 +227,11 @@ class Limiter:
     def _compare_clocks(self, redis_now: float, before: float, after: float) -> None:
         """Keep the offset that fits every answer so far; one that took long, as under load, tells little."""
         self._offset = min(max(self._offset, before - redis_now), after - redis_now)
+
+
+def run_scope(run_id: str) -> str:
+    """Where a run's own rate is kept, which is a cap beside the account's."""
+    return f"run:{run_id}"
 
 
 def _us(seconds: float) -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import orjson
 from redis.asyncio import Redis
 
 from tagmill.worker.models import Chunk
-from tagmill.worker.state.connection import translated
+from tagmill.worker.state.connection import Script, translated
 from tagmill.worker.state.keys import Keys
+from tagmill.worker.store.runs import Control
 
 KEPT_SECONDS = 7 * 86_400
+CONTROL_SECONDS = 3  #: how long a cached control is believed before the files are asked again
 
 
 class Pulse:
@@ -18,6 +21,7 @@ class Pulse:
         self._redis, self._chunk = redis, chunk
         self._progress = keys.progress(chunk.run_id, chunk.pass_no)
         self._waits, self._control = keys.waits(chunk.run_id), keys.control(chunk.run_id)
+        self._note_script = Script(redis, "control_note")
 
     async def beat(self, counts: bytes, held_seconds: float, lane_seconds: float) -> bytes | None:
         """Show the chunk's counts, add to the run's waits; return the cached control."""
@@ -31,7 +35,11 @@ class Pulse:
                 control: bytes | None = (await pipe.execute())[-1]
                 return control
 
-    async def cache_control(self, control: bytes, seconds: int) -> None:
+    async def note_control(self, control: Control) -> None:
         """Spare the other workers a look into the files."""
-        with translated():
-            await self._redis.set(self._control, control, ex=seconds)
+        await self._note_script([self._control], control_note(control))
+
+
+def control_note(control: Control) -> list[str | bytes | float]:
+    """Return the arguments of the script of that name."""
+    return [orjson.dumps(control.to_json()), control.n, CONTROL_SECONDS]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, BinaryIO
@@ -72,6 +72,7 @@ class Control:
     message: str | None = None
     by: str = ""
     at: str = ""
+    cancelled: int | None = None  #: passes up to this one are cancelled, for good
     since: str = ""  #: when the run was last started anew or lifted from a pause; empty: never
     max_duration: float | None = None  #: this and what follows stand in for the specification's, unless None
     rate: str | None = None
@@ -80,6 +81,18 @@ class Control:
     @property
     def running(self) -> bool:
         return self.verb is Verb.RESUME
+
+    def of(self, pass_no: int) -> Verb:
+        """Return what it says to that pass; what is cancelled stays so, whatever is said of later passes."""
+        over = self.cancelled is not None and pass_no <= self.cancelled
+        return Verb.CANCEL if over else self.verb
+
+    def to_json(self) -> Json:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Control:
+        return cls(**{**value, "verb": Verb(value["verb"])})
 
 
 CAPS = ("max_duration", "rate", "concurrency")  #: what a control may change
@@ -143,17 +156,21 @@ class Runs:
         if newest is None:
             return Control()
         value = orjson.loads(self.files.read(f"{folder}/{newest}"))
-        return Control(**{**value, "n": int(newest.removesuffix(".json")), "verb": Verb(value["verb"])})
+        return Control.from_json(value | {"n": int(newest.removesuffix(".json"))})
 
     def set_control(self, run_id: str, control: Control) -> Control:
-        """Write the next control file, whoever else writes at the same time."""
+        """Write the next control file; what it leaves out stays as it was."""
+        return self.change(run_id, lambda before: _after(before, control))
+
+    def change(self, run_id: str, following: Callable[[Control], Control]) -> Control:
+        """Write the control that follows the newest one, whoever else writes at the same time."""
         while True:
             before = self.control(run_id)
-            following = _after(before, control)
-            value = dataclasses.asdict(following)
+            control = dataclasses.replace(following(before), n=before.n + 1)
+            value = control.to_json()
             name = f"{run_folder(run_id)}/control/{value.pop('n'):0{_NUMBER_WIDTH}d}.json"
             if self.files.create(name, orjson.dumps(value)):
-                return following
+                return control
 
     def pause(self, run_id: str, control: Control) -> Control:
         """Pause a run that goes on; return the control that holds now, which may be another's.
@@ -187,5 +204,5 @@ def _after(before: Control, control: Control) -> Control:
     """Complete a control by what it leaves as it was."""
     lifted = control.running and not before.running
     since = control.since or (control.at if lifted else before.since)
-    kept = {name: getattr(before, name) for name in CAPS if getattr(control, name) is None}
-    return dataclasses.replace(control, n=before.n + 1, since=since, **kept)
+    kept = {name: getattr(before, name) for name in (*CAPS, "cancelled") if getattr(control, name) is None}
+    return dataclasses.replace(control, since=since, **kept)

@@ -34,7 +34,9 @@ def test_an_entry_tells_rows_hash_and_counts_of_its_file(files: MemoryFiles, lin
     assert gzip.decompress(data).splitlines() == lines
     assert entry.sha256 == hashlib.sha256(data).hexdigest()
     assert (entry.shard, entry.rows) == (4, 6)
-    assert entry.counts == Counts(tagged=2, failed=2, quarantined=1, skipped=1, calls=5, throttled=2)
+    assert entry.counts == Counts(
+        tagged=2, failed=2, quarantined=1, skipped=1, calls=5, throttled=2, errors={"rejected": 4}
+    )
     assert Manifest(files, RUN, 0).entry(4) == entry
 
 

@@ -28,6 +28,7 @@ def a_row(pass_no: int, place: tuple[int, int], status: str) -> bytes:
             "status": status,
             "calls": 1,
             "maybe_charged": 0,
+            "error": None,
             "writes": {},
         }
     )
