@@ -31,7 +31,7 @@ class LiveRun:
         self._runs = Runs(files)
         self.spec = self._runs.read(run_id)
         self._passes = Passes(files, run_id)
-        self._images = Planning(files, run_id, 0)
+        self._images = Plan(files, run_id, 0)
         self.current = self._passes.newest()
         self._pass = LivePass(files, self.run_id, self.current.number)
 
@@ -59,7 +59,7 @@ class LiveRun:
     @property
     def planning(self) -> bool:
         """Whether more images may come."""
-        return not self._pass.planning.over
+        return self._pass.plan.summary() is None
 
     def _final(self) -> Json | None:
         """Return the summary of a finished run; a pass may have been added since the last look."""
@@ -97,31 +97,11 @@ class LiveRun:
             return None
 
 
-class Planning:
-    """How far the plan of a pass is."""
-
-    def __init__(self, files: Files, run_id: str, pass_no: int) -> None:
-        self.plan = Plan(files, run_id, pass_no)
-        self._whole: int | None = None  #: once planning is finished
-
-    def planned(self) -> int:
-        """Return the number of images so far."""
-        if self._whole is None and (summary := self.plan.summary()) is not None:
-            self._whole = summary.images
-        return self.plan.planned() if self._whole is None else self._whole
-
-    @property
-    def over(self) -> bool:
-        if self._whole is None:
-            self.planned()
-        return self._whole is not None
-
-
 class LivePass:
     """One pass, from its files."""
 
     def __init__(self, files: Files, run_id: str, number: int) -> None:
-        self.planning = Planning(files, run_id, number)
+        self.plan = Plan(files, run_id, number)
         self._manifest = Manifest(files, run_id, number)
         self._parts = Parts(files, run_id, number)
         self._shards: dict[int, Counts] = {}  #: of compacted shards
@@ -133,7 +113,7 @@ class LivePass:
 
     def kept(self) -> Counts:
         """Return the counts of the run's images that the pass does not revise, as far as it is planned."""
-        return self.before.less(self.planning.plan.replaced())
+        return self.before.less(self.plan.replaced())
 
     def counts(self) -> Counts:
         for shard in self._manifest.compacted():

@@ -86,11 +86,16 @@ class Frontier:
             yield shard
 
     def _look_for_shards(self) -> None:
-        # The mark is read before the listing: what it covers is then surely listed.
-        self._planned = self._planned or self.plan.summary()
-        fresh = self.plan.shards(after=self._known)
+        self._planned, fresh = self.plan.look(after=self._known)
         self._known = max(fresh, default=self._known)
         self._waiting += [shard for shard in fresh if shard not in self.compacted]
+        if self._planned is not None:
+            self._leave_out(self._planned)
+
+    def _leave_out(self, whole: PlanSummary) -> None:
+        """Forget shards that do not count after all."""
+        self._waiting = [shard for shard in self._waiting if whole.covers(shard)]
+        self._open = {shard: header for shard, header in self._open.items() if whole.covers(shard)}
 
     def _forget(self, shard: int) -> None:
         self._committed = {place for place in self._committed if place[0] != shard}

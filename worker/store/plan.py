@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -65,6 +66,11 @@ class PlanSummary:
     images: int
     listed: int
     skipped: dict[str, int]
+    closed: bool = False  #: before the source was read to its end: no shard may follow
+
+    def covers(self, shard: int) -> bool:
+        """Whether it counts, or was written by a producer while the plan was being closed."""
+        return shard < self.shards or not self.closed
 
 
 class Plan:
@@ -76,9 +82,13 @@ class Plan:
         self._folder = pass_folder(run_id, pass_no)
         self._lines = functools.lru_cache(maxsize=2)(self._read_lines)
         self._newest = -1  #: shard that was the last when somebody asked
+        self._summary: PlanSummary | None = None  #: once planning is finished
 
     def write(self, header: ShardHeader, images: Sequence[Planned]) -> bool:
-        """Return False when another producer wrote this shard first: then its content counts."""
+        """Return False when another producer wrote this shard first, whose content counts, or none may come."""
+        whole = self.summary()
+        if whole is not None and whole.closed:
+            return False
         data = jsonl.pack([asdict(header), *(image.to_json() for image in images)])
         return self._files.create(self._name(header.shard), data)
 
@@ -87,8 +97,14 @@ class Plan:
 
     def shards(self, after: int = -1) -> list[int]:
         """Numbers of the shards planned so far beyond `after`, ascending."""
+        return self.look(after)[1]
+
+    def look(self, after: int = -1) -> tuple[PlanSummary | None, list[int]]:
+        """Return the summary, once planning is finished, and the shards beyond `after`."""
+        whole = self.summary()  # before the listing: what it covers is then surely listed
         beyond = shard_name(after) + _SUFFIX if after >= 0 else ""
-        return [int(name.removesuffix(_SUFFIX)) for name in self._files.names(f"{self._folder}/plan", beyond)]
+        found = (int(name.removesuffix(_SUFFIX)) for name in self._files.names(f"{self._folder}/plan", beyond))
+        return whole, [shard for shard in found if whole is None or whole.covers(shard)]
 
     def images(self, chunk: Chunk) -> list[Planned]:
         lines = self._lines(chunk.shard)[1 + chunk.offset : 1 + chunk.offset + chunk.count]
@@ -98,18 +114,25 @@ class Plan:
     def finish(self, summary: PlanSummary) -> None:
         self._files.create(f"{self._folder}/plan.json", orjson.dumps(asdict(summary)))
 
+    def close(self) -> None:
+        """Finish planning where it stands, for good."""
+        newest = self.newest()
+        listed, skipped = (newest.listed, newest.skipped) if newest else (0, {})
+        last = newest.shard if newest else -1
+        self.finish(PlanSummary(last + 1, self._planned_up_to(last), listed, skipped, closed=True))
+
     def summary(self) -> PlanSummary | None:
         """None while planning goes on."""
-        try:
-            value: dict[str, Any] = orjson.loads(self._files.read(f"{self._folder}/plan.json"))
-        except FileNotFoundError:
-            return None
-        return PlanSummary(**value)
+        if self._summary is None:
+            with contextlib.suppress(FileNotFoundError):
+                value: dict[str, Any] = orjson.loads(self._files.read(f"{self._folder}/plan.json"))
+                self._summary = PlanSummary(**value)
+        return self._summary
 
     def planned(self) -> int:
         """Images planned so far; asked again, it looks at what is new only."""
-        newest = self.newest()
-        return newest.first + newest.count if newest else 0
+        last = self._last() if self._summary is None else -1
+        return self._summary.images if self._summary is not None else self._planned_up_to(last)
 
     def replaced(self) -> Counts:
         """Counts of the rows planned so far that this pass replaces."""
@@ -118,8 +141,18 @@ class Plan:
 
     def newest(self) -> ShardHeader | None:
         """Return the header of the last shard planned so far."""
-        self._newest = max(self.shards(after=self._newest), default=self._newest)
-        return self.header(self._newest) if self._newest >= 0 else None
+        last = self._last()
+        return self.header(last) if last >= 0 else None
+
+    def _last(self) -> int:
+        """Return the number of the last shard planned so far; -1: there is none."""
+        whole, fresh = self.look(after=self._newest)
+        self._newest = max(fresh, default=self._newest)
+        return self._newest if whole is None or whole.covers(self._newest) else whole.shards - 1
+
+    def _planned_up_to(self, shard: int) -> int:
+        header = self.header(shard) if shard >= 0 else None
+        return header.first + header.count if header else 0
 
     def _name(self, shard: int) -> str:
         return f"{self._folder}/plan/{shard_name(shard)}{_SUFFIX}"
