@@ -116,7 +116,9 @@ class Settings(BaseSettings):
     state_dir: Path | None = None  #: None: `$XDG_STATE_HOME/tagmill`
 
     rate: RateSetting | None = None  #: the account's; None: 4/s, or 100/s for the sandbox
-    concurrency: int | None = Field(None, ge=1, le=MAX_CONCURRENCY)  #: calls in flight per process; None: from the rate
+    concurrency: int | None = Field(
+        None, ge=1, le=MAX_CONCURRENCY
+    )  #: calls in flight per process; None: from the rate
     processes: int | None = Field(None, ge=1, le=64)  #: per worker; None: one a core, at most 4
     engine: Literal["filestack", "sandbox"] | None = None
     write_back: WriteBackSetting | None = None  #: None: what fits the source

@@ -11,10 +11,10 @@ import orjson
 
 from tagmill.producer.sources.base import Cursor, Listed
 from tagmill.worker.models import Json, Place, WriteStatus
-from tagmill.worker.rows import ref_of
+from tagmill.worker.rows import PREVIOUS, ref_of
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.passes import PassKind, PassSpec
-from tagmill.worker.store.undo import PREVIOUS, UndoValues
+from tagmill.worker.store.undo import UndoValues
 from tagmill.worker.store.view import BEFORE_ALL, FAILED, View
 
 OTHERS = "others"  #: rows that the pass leaves alone

@@ -140,9 +140,7 @@ class Assembly:
         frozen = {"filestack_tags_version": spec.tags_version, "filestack_resize": spec.resize}
         settings = self._settings.model_copy(update=frozen)
         # Lanes may become more while the run goes on: the number of connections is a bound only.
-        engine = open_engine(
-            settings, spec.engine, connections=MAX_CONCURRENCY, on_limit=limiter.throttled
-        )
+        engine = open_engine(settings, spec.engine, connections=MAX_CONCURRENCY, on_limit=limiter.throttled)
         self._open.append(engine)
         return engine
 

@@ -25,11 +25,10 @@ from tagmill.worker.errors import (
     WriteBackSafetyError,
 )
 from tagmill.worker.models import Chunk, Json, Outcome
-from tagmill.worker.money import cost_of
 from tagmill.worker.paid import Calls
 from tagmill.worker.pipeline import Pipeline
 from tagmill.worker.rate import Rate
-from tagmill.worker.rows import RowContext, build_row, later_row
+from tagmill.worker.rows import RowContext, row_for
 from tagmill.worker.state.journal import Journal
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.leases import Lease, Leases
@@ -39,6 +38,7 @@ from tagmill.worker.store.base import Files
 from tagmill.worker.store.parts import Parts
 from tagmill.worker.store.plan import Plan, Planned
 from tagmill.worker.store.runs import Control, Runs, RunSpec, Verb, effective
+from tagmill.worker.store.undo import undo_lines
 
 PULSE_SECONDS = 1.0
 AFTER_DEADLINE_SECONDS = 120.0  #: how long paid results in hand wait for an absent Redis
@@ -60,7 +60,7 @@ class ChunkLimits:
 class ChunkRunner:
     """One process's way of working on the chunks of one run and pass."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         files: Files,
         redis: Redis,
@@ -88,6 +88,7 @@ class ChunkRunner:
             engine.version,
             engine.config_hash,
             equipment.kind,
+            equipment.price_per_1000,
         )
 
     async def run(self, chunk: Chunk) -> str:
@@ -180,9 +181,9 @@ class Work:
     async def _commit(self) -> str:
         """First the undo values, then the part: whoever sees the part finds both."""
         rows = [self._rows[index] for index in sorted(self._rows)]
-        previous = self._previous_values()
-        if previous:
-            await asyncio.to_thread(self._runner.parts.keep_undo, self._chunk, previous)
+        if previous := self._pipeline.result.previous:
+            lines = undo_lines(rows, previous)
+            await asyncio.to_thread(self._runner.parts.keep_undo, self._chunk, lines)
         if not await asyncio.to_thread(self._runner.parts.commit, self._chunk, rows):
             # Whoever held no lease did not see our journal.
             await self._count_extra(
@@ -190,13 +191,6 @@ class Work:
             )
         await self._lease.commit(orjson.dumps(self._counts.to_json()))
         return "committed"
-
-    def _previous_values(self) -> list[Json]:
-        """What stood at our keys before this run, by image and sink."""
-        return [
-            {name: self._rows[index][name] for name in ("id", "shard", "index")} | {"previous": previous}
-            for index, previous in sorted(self._pipeline.result.previous.items())
-        ]
 
     async def _count_extra(self, paid: Calls) -> None:
         """Another worker had the chunk, too: no row of its part tells of these calls."""
@@ -217,15 +211,12 @@ class Work:
 
     def _settled(self, index: int, outcome: Outcome) -> None:
         row = self._row(index, self._images[index], outcome)
-        row["cost"] = cost_of(row["calls"], self._runner.equipment.price_per_1000)
         self._rows[index] = row
         self._counts.add_row(row)
 
     def _row(self, index: int, planned: Planned, outcome: Outcome) -> Json:
-        context, place = self._runner.context, self._chunk.offset + index
-        if planned.row is not None:
-            return later_row(context, planned.row, planned.ref, outcome)
-        return build_row(context, self._chunk.shard, place, planned.ref, outcome)
+        context, chunk = self._runner.context, self._chunk
+        return row_for(context, chunk.shard, chunk.offset + index, planned.ref, outcome, earlier=planned.row)
 
     # --- every second -------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from tagmill.worker.store.manifest import Manifest, ShardEntry
 from tagmill.worker.store.parts import Parts
 from tagmill.worker.store.passes import PassSpec
 from tagmill.worker.store.plan import Plan, ShardHeader
-from tagmill.worker.store.runs import RunSpec
+from tagmill.worker.store.runs import Runs, RunSpec
 from tagmill.worker.store.view import View
 from tagmill.worker.summary import counts_before, summary, write_summary
 
@@ -48,6 +48,7 @@ class Compaction:
             location=self._files.location,
             planned=planned,
             counts=self._manifest.counts(),
+            control=Runs(self._files).control(self._spec.run_id),
             finished_at=self._manifest.finished_at(),
         )
         write_summary(self._files, self._spec.run_id, final)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import structlog
 
+from tagmill.worker.cancellation import Cancellation
 from tagmill.worker.compaction import Compaction
 from tagmill.worker.counts import Counts
 from tagmill.worker.errors import RedisUnavailableError
@@ -20,7 +22,7 @@ from tagmill.worker.store.base import Files
 from tagmill.worker.store.parts import Parts
 from tagmill.worker.store.passes import Passes, PassSpec
 from tagmill.worker.store.plan import ShardHeader
-from tagmill.worker.store.runs import Control, Runs, RunSpec
+from tagmill.worker.store.runs import Control, Runs, RunSpec, Verb
 from tagmill.worker.summary import finished
 
 LEADER_SECONDS = 15.0  #: a leader silent for longer is replaced
@@ -28,6 +30,8 @@ GRACE_SECONDS = 5.0  #: from leaving the queue to taking the lease
 MIN_WINDOW, MAX_WINDOW = 16, 512
 WINDOW_PER_PROCESS = 3
 RECOUNTS_PER_TICK = 50
+CANCELLED_PER_TICK = 100  #: chunks; a tick must be over before another process leads
+SETTLERS = 4  #: threads that settle chunks: most of it is waiting for the run store
 RENEWAL_SECONDS = 2.5
 RUNS_SECONDS = 5.0  #: between two looks for new runs
 
@@ -51,7 +55,7 @@ class Refill:
         self._files, self._grace_seconds, self._clock = files, grace_seconds, clock
         self._token = secrets.token_hex(8)
         self._known: list[str] = [only] if only else []
-        self._look_at = self._publish_at = float("-inf")
+        self._look_at = self._publish_at = self._cancel_at = float("-inf")
         self._complaints: dict[str, str] = {}  #: run -> what was said of it last
         self._passes: dict[str, OpenPass] = {}
         self._closed: set[str] = set()  #: runs without an open pass, until a new one is announced
@@ -66,6 +70,7 @@ class Refill:
         if forgotten or not self._leading:
             self._passes.clear()  # another leader may have moved on since,
             self._closed.clear()  # and have heard of new passes
+            self._cancel_at = self._clock() + RENEWAL_SECONDS  # had Redis lost leases, nobody might know
         self._leading = True
         self._closed -= self._board.take_reopened()
         if forgotten:  # Redis lost the leases, too: workers take theirs again within a pulse or two
@@ -92,8 +97,8 @@ class Refill:
             open_pass = self._passes.get(run_id) or self._open(run_id)
             if open_pass is not None and open_pass.advance():
                 del self._passes[run_id]  # the next look finds the next pass, or none
-            elif open_pass is not None and self._may_publish(open_pass.spec):
-                self._publish_window(open_pass, unavailable)
+            elif open_pass is not None:
+                self._serve(open_pass, unavailable)
             self._complaints.pop(run_id, None)
         except RedisUnavailableError:
             raise
@@ -121,19 +126,24 @@ class Refill:
             return None
         return self._passes.setdefault(run_id, OpenPass(self._files, self._board, spec, current))
 
-    def _may_publish(self, spec: RunSpec) -> bool:
-        control, now = self._control(spec.run_id), datetime.now(UTC)
-        if control.running and overdue(spec, control, now):
+    def _serve(self, open_pass: OpenPass, unavailable: set[str]) -> None:
+        """Publish its chunks, or settle them where the pass is cancelled."""
+        now = self._clock()
+        match self._control(open_pass.spec).of(open_pass.number):
+            case Verb.RESUME if now >= self._publish_at:
+                self._publish_window(open_pass, unavailable)
+            case Verb.CANCEL if now >= self._cancel_at:
+                open_pass.cancel()
+
+    def _control(self, spec: RunSpec) -> Control:
+        """Whoever writes a control notes it at once; the files are asked when the note is out of date."""
+        control = self._board.control(spec.run_id)
+        if control is None:
+            control = self._runs.control(spec.run_id)
+            self._board.note_control(spec.run_id, control)
+        if control.running and overdue(spec, control, now := datetime.now(UTC)):
             control = self._runs.pause(spec.run_id, time_limit(now))
             self._board.note_control(spec.run_id, control)
-        return control.running and self._clock() >= self._publish_at
-
-    def _control(self, run_id: str) -> Control:
-        """Whoever writes a control notes it at once; the files are asked when the note is out of date."""
-        control = self._board.control(run_id)
-        if control is None:
-            control = self._runs.control(run_id)
-            self._board.note_control(run_id, control)
         return control
 
     def _publish_window(self, open_pass: OpenPass, unavailable: set[str]) -> None:
@@ -150,11 +160,12 @@ class OpenPass:
     """A pass under way, as its refiller sees it."""
 
     def __init__(self, files: Files, board: Board, spec: RunSpec, current: PassSpec) -> None:
-        self.spec = spec
+        self.spec, self.number = spec, current.number
         self._board, self._run_id, self._pass_no = board, spec.run_id, current.number
         self._compaction = Compaction(files, spec, current)
         self._parts = Parts(files, spec.run_id, current.number)
         self.frontier = Frontier(files, spec.run_id, current.number)
+        self._cancellation = Cancellation(files, board, spec, current, self.frontier.plan)
 
     def advance(self) -> bool:
         """Take in what was committed, compact whole shards; return whether the pass is finished now."""
@@ -171,6 +182,19 @@ class OpenPass:
         self._board.forget(self._run_id, self._pass_no)
         log.info("pass_completed", run_id=self._run_id, number=self._pass_no)
         return True
+
+    def cancel(self) -> None:
+        """End planning, and settle chunks that no worker holds: it parks them, or its lease ends.
+
+        A worker that takes one from now on hears at once that it is not to be worked on.
+        """
+        self.frontier.plan.close()
+        window = self.frontier.window(MAX_WINDOW)
+        leased = self._board.leased(window)
+        free = [chunk for chunk in window if chunk.id not in leased][:CANCELLED_PER_TICK]
+        with ThreadPoolExecutor(SETTLERS) as settlers:
+            list(settlers.map(self._cancellation.settle, free))
+        self.frontier.commit((chunk.shard, chunk.offset) for chunk in free)
 
     def _done(self) -> dict[Place, Counts]:
         """Committed chunks of open shards; who came late to a closed one must not be counted again."""

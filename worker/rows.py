@@ -22,6 +22,7 @@ from tagmill.worker.models import (
     Status,
     WriteStatus,
 )
+from tagmill.worker.money import cost_of
 from tagmill.worker.policy import FILTERED, TagPolicy
 from tagmill.worker.store.passes import PassKind
 
@@ -29,6 +30,7 @@ ERROR_LENGTH = 500  #: characters of a message that a row keeps
 FRESH = "fresh"  #: flag: its content changed since its last tags
 UNDONE = "undone"  #: flag: its write-backs were taken back
 OWN_FLAGS = frozenset({FRESH, UNDONE, FILTERED})  #: all others are the engine's
+PREVIOUS = "previous"  #: beside the fields of a row in a plan: what stood at our keys before the run, by sink
 ANSWERED_BY = ("engine", "engine_version", "engine_config")
 
 
@@ -43,6 +45,18 @@ class RowContext:
     engine_version: str
     engine_config: str
     kind: PassKind = PassKind.TAG
+    price_per_1000: str | None = None  #: decimal
+
+
+def row_for(
+    context: RowContext, shard: int, index: int, ref: ImageRef, outcome: Outcome, *, earlier: Json | None
+) -> Json:
+    """The row of an image; `earlier`: the one that a later pass revises."""
+    if earlier is None:
+        return build_row(context, shard, index, ref, outcome)
+    if outcome.status is Status.CANCELLED:
+        return left_row(context, earlier, outcome)
+    return later_row(context, earlier, ref, outcome)
 
 
 def build_row(context: RowContext, shard: int, index: int, ref: ImageRef, outcome: Outcome) -> Json:
@@ -71,7 +85,7 @@ def build_row(context: RowContext, shard: int, index: int, ref: ImageRef, outcom
         "attempts": outcome.attempts,
         "calls": outcome.calls,
         "maybe_charged": outcome.maybe_charged,
-        "cost": None,
+        "cost": cost_of(outcome.calls, context.price_per_1000),
         "latency_ms": outcome.latency_ms,
         "http_status": outcome.http_status,
         "error": _error(outcome),
@@ -93,13 +107,28 @@ def under_policy(row: Json, policy: TagPolicy) -> Json:
 def later_row(context: RowContext, earlier: Json, ref: ImageRef, outcome: Outcome) -> Json:
     """The row of a later pass: at the same place, with all that the image has cost so far."""
     row = build_row(context, earlier["shard"], earlier["index"], ref, outcome)
-    for spent in ("attempts", "calls", "maybe_charged"):
-        row[spent] += earlier[spent]
+    row |= _spent(context, earlier, outcome)
     if context.kind.reuses(earlier):
         row |= {name: earlier[name] for name in ANSWERED_BY}
     if context.kind is PassKind.UNDO:
         return row | {"flags": [*row["flags"], UNDONE]}
     return row | {"writes": _standing(earlier["writes"], row["writes"])}
+
+
+def left_row(context: RowContext, earlier: Json, outcome: Outcome) -> Json:
+    """The row of an image that a later pass leaves as it was, though it may have cost something."""
+    kept = {name: value for name, value in earlier.items() if name != PREVIOUS}
+    return kept | {"pass": context.pass_no} | _spent(context, earlier, outcome)
+
+
+def _spent(context: RowContext, earlier: Json, outcome: Outcome) -> Json:
+    calls = earlier["calls"] + outcome.calls
+    return {
+        "attempts": earlier["attempts"] + outcome.attempts,
+        "calls": calls,
+        "maybe_charged": earlier["maybe_charged"] + outcome.maybe_charged,
+        "cost": cost_of(calls, context.price_per_1000),
+    }
 
 
 def _standing(earlier: Mapping[str, Json], now: Mapping[str, Json]) -> Json:

@@ -30,14 +30,14 @@ def summary(
     control: Control | None = None,
     finished_at: str | None = None,
 ) -> Json:
-    """`finished_at` None: the run is not finished, and `control` says what it is doing."""
+    """`finished_at` None: the pass is not finished, and `control` says what it is doing."""
     control = control or Control()
     run_dir = f"{location}/{run_folder(spec.run_id)}"
     rows = "manifest.jsonl" if planned <= SINGLE_FILE_ROWS else "passes/0000/manifest.json"
     return {
         "schema": SCHEMA,
         "run_id": spec.run_id,
-        "state": "completed" if finished_at else _STATES[control.verb],
+        "state": _final_state(control) if finished_at else _STATES[control.of(current.number)],
         "reason": None if finished_at or control.running else control.reason,
         "pass": current.number,
         "planned": planned,
@@ -58,6 +58,11 @@ def summary(
         "manifest": f"{run_dir}/{rows}",
         "warnings": spec.warnings,
     }
+
+
+def _final_state(control: Control) -> str:
+    """A cancelled run stays one, whatever passes may follow."""
+    return "completed" if control.cancelled is None else "cancelled"
 
 
 def counts_before(files: Files, run_id: str, plan: Plan) -> Counts:

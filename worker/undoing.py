@@ -6,10 +6,9 @@ import functools
 
 from tagmill.worker.history import History, tagging_of
 from tagmill.worker.models import Json, Write, WriteStatus
-from tagmill.worker.rows import UNDONE
+from tagmill.worker.rows import PREVIOUS, UNDONE
 from tagmill.worker.sinks.base import Tagged, Written
 from tagmill.worker.store.plan import Planned
-from tagmill.worker.store.undo import PREVIOUS
 from tagmill.worker.writeback import WriteBack
 
 

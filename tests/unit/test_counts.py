@@ -65,6 +65,4 @@ def test_rows_as_they_are_built_can_be_counted() -> None:
     run = SmallRun(MemoryFiles())
     run.shard(6, 6)
     rows = run.rows(run.chunks[0], [Status.TAGGED, Status.FAILED, Status.SKIPPED])
-    assert Counts.of_rows(rows) == Counts(
-        tagged=2, failed=2, skipped=2, calls=4, errors={"rejected": 4}
-    )
+    assert Counts.of_rows(rows) == Counts(tagged=2, failed=2, skipped=2, calls=4, errors={"rejected": 4})

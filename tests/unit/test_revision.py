@@ -15,10 +15,11 @@ from tagmill.worker.compaction import Compaction
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.history import History
 from tagmill.worker.models import Handle, ImageRef, Status
+from tagmill.worker.rows import PREVIOUS
 from tagmill.worker.store import jsonl
 from tagmill.worker.store.passes import Passes, PassKind, PassSpec
 from tagmill.worker.store.runs import Runs
-from tagmill.worker.store.undo import PREVIOUS, UndoValues
+from tagmill.worker.store.undo import UndoValues
 
 STATUSES = [Status.TAGGED, Status.FAILED, Status.SKIPPED]
 

@@ -14,7 +14,9 @@ import redis
 from tagmill.worker.counts import Counts
 from tagmill.worker.models import Chunk, Json
 from tagmill.worker.state.connection import lua, translated
+from tagmill.worker.state.journal import Entry, entries_of, undo_values_of
 from tagmill.worker.state.keys import Keys
+from tagmill.worker.state.leases import commit_keys
 from tagmill.worker.state.pulse import control_note
 from tagmill.worker.store.runs import Control
 
@@ -28,6 +30,7 @@ class Board:
         self._redis: Any = client  # redis-py types every reply as bytes or str or more
         self._keys, self._queue = keys, keys.queue(queue)
         self._close_shard = self._redis.register_script(lua("shard_close"))
+        self._commit_chunk = self._redis.register_script(lua("lease_commit"))
         self._note_control = self._redis.register_script(lua("control_note"))
 
     # --- refill -------------------------------------------------------------------------------------------
@@ -113,6 +116,24 @@ class Board:
         with translated():
             held = self._redis.mget([self._keys.lease(chunk) for chunk in chunks])
         return {chunk.id for chunk, token in zip(chunks, held, strict=True) if token is not None}
+
+    # --- a chunk that nobody holds --------------------------------------------------------------------------
+
+    def journal(self, chunk: Chunk) -> dict[int, Entry]:
+        """Return what its workers left, by index in the chunk."""
+        with translated():
+            return entries_of(self._redis.hgetall(self._keys.journal(chunk)))
+
+    def undo_values(self, chunk: Chunk) -> dict[int, dict[str, Any]]:
+        """Return what stood at our keys before they wrote, by index and sink."""
+        with translated():
+            return undo_values_of(self._redis.hgetall(self._keys.undo(chunk)))
+
+    def close_chunk(self, chunk: Chunk, counts: Counts) -> None:
+        """Note that the chunk's part exists, and forget its journal."""
+        with translated():
+            keys = commit_keys(self._keys, chunk)
+            self._commit_chunk(keys=keys, args=["", chunk.name, chunk.id, orjson.dumps(counts.to_json())])
 
     # --- live counts --------------------------------------------------------------------------------------
 

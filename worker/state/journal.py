@@ -71,7 +71,7 @@ class Journal:
         """Read what earlier workers left; call it once, before all others."""
         with translated():
             stored: Any = await self._redis.hgetall(self._journal)
-        self._entries = {int(name): Entry(**orjson.loads(value)) for name, value in stored.items()}
+        self._entries = entries_of(stored)
         return dict(self._entries)
 
     async def bury(self) -> list[int]:
@@ -81,7 +81,7 @@ class Journal:
         """
         dangling = self._in_flight()
         deaths = 1 if len(dangling) == 1 else 0
-        await self._store({index: _after_death(self[index], deaths) for index in dangling})
+        await self._store({index: after_death(self[index], deaths) for index in dangling})
         return sorted(index for index, entry in self._entries.items() if entry.suspect)
 
     async def intent(self, index: int) -> None:
@@ -121,11 +121,7 @@ class Journal:
         """Return `{index: {sink: values}}`."""
         with translated():
             stored: Any = await self._redis.hgetall(self._undo)
-        found: dict[int, dict[str, Any]] = {}
-        for name, value in stored.items():
-            index, _, sink = name.decode().partition(":")
-            found.setdefault(int(index), {})[sink] = orjson.loads(value)
-        return found
+        return undo_values_of(stored)
 
     async def write_again(self, undo: Mapping[int, Mapping[str, Any]]) -> None:
         """Put back all that this worker knows, after Redis lost it; `undo` as `undo_values` returns it."""
@@ -165,7 +161,22 @@ class Journal:
                 await pipe.execute()
 
 
-def _after_death(entry: Entry, deaths: int) -> Entry:
+def entries_of(stored: Mapping[bytes, bytes]) -> dict[int, Entry]:
+    """Read a journal's hash: `{index: entry}`."""
+    return {int(name): Entry(**orjson.loads(value)) for name, value in stored.items()}
+
+
+def undo_values_of(stored: Mapping[bytes, bytes]) -> dict[int, dict[str, Any]]:
+    """Read the hash of undo values: `{index: {sink: values}}`."""
+    found: dict[int, dict[str, Any]] = {}
+    for name, value in stored.items():
+        index, _, sink = name.decode().partition(":")
+        found.setdefault(int(index), {})[sink] = orjson.loads(value)
+    return found
+
+
+def after_death(entry: Entry, deaths: int) -> Entry:
+    """What was in flight when its worker died is of unknown fate; `deaths`: 1 when it was so alone."""
     return replace(
         entry,
         in_flight=False,

@@ -63,16 +63,7 @@ class Lease:
 
     async def commit(self, counts_json: bytes) -> None:
         """Note that the chunk's part exists, forget its journal, release it."""
-        keys, chunk = self._leases.keys, self.chunk
-        names = [
-            self._key,
-            keys.done(chunk.run_id, chunk.pass_no),
-            keys.progress(chunk.run_id, chunk.pass_no),
-            keys.journal(chunk),
-            keys.undo(chunk),
-            keys.published(),
-            keys.parked(),
-        ]
+        chunk, names = self.chunk, commit_keys(self._leases.keys, self.chunk)
         async with self._one_at_a_time:
             await self._leases.commit_script(names, [self._token, chunk.name, chunk.id, counts_json])
             self._ended = True
@@ -83,3 +74,10 @@ class Lease:
             ours = await self._leases.release_script(names, [self._token, self.chunk.id, park_seconds])
             self._ended = True
         return bool(ours)
+
+
+def commit_keys(keys: Keys, chunk: Chunk) -> list[str]:
+    """Return the keys of the script `lease_commit`."""
+    of_pass = [key(chunk.run_id, chunk.pass_no) for key in (keys.done, keys.progress)]
+    of_chunk = [keys.journal(chunk), keys.undo(chunk)]
+    return [keys.lease(chunk), *of_pass, *of_chunk, keys.published(), keys.parked()]

@@ -85,7 +85,7 @@ class Plan:
         self._summary: PlanSummary | None = None  #: once planning is finished
 
     def write(self, header: ShardHeader, images: Sequence[Planned]) -> bool:
-        """Return False when another producer wrote this shard first, whose content counts, or none may come."""
+        """Return False when another producer wrote this shard first: its content counts. Or none may come."""
         whole = self.summary()
         if whole is not None and whole.closed:
             return False
@@ -103,7 +103,9 @@ class Plan:
         """Return the summary, once planning is finished, and the shards beyond `after`."""
         whole = self.summary()  # before the listing: what it covers is then surely listed
         beyond = shard_name(after) + _SUFFIX if after >= 0 else ""
-        found = (int(name.removesuffix(_SUFFIX)) for name in self._files.names(f"{self._folder}/plan", beyond))
+        found = (
+            int(name.removesuffix(_SUFFIX)) for name in self._files.names(f"{self._folder}/plan", beyond)
+        )
         return whole, [shard for shard in found if whole is None or whole.covers(shard)]
 
     def images(self, chunk: Chunk) -> list[Planned]:

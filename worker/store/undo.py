@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from tagmill.worker.models import Place
+from tagmill.worker.models import Json, Place
+from tagmill.worker.rows import PREVIOUS
 from tagmill.worker.store import jsonl
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.layout import pass_folder
 from tagmill.worker.store.view import place_of
 
-PREVIOUS = "previous"  #: in a plan line: what stood at our keys before the run, by sink
 Values = dict[str, Any]  #: by sink
+
+
+def undo_lines(rows: Sequence[Json], previous: Mapping[int, Values]) -> list[Json]:
+    """What stood at our keys before this run: `previous` by index in `rows`."""
+    return [
+        {name: rows[index][name] for name in ("id", "shard", "index")} | {PREVIOUS: values}
+        for index, values in sorted(previous.items())
+    ]
 
 
 class UndoValues:

@@ -1,0 +1,76 @@
+"""The rows of a cancelled pass that nobody works on: what was paid for is kept, the rest was not begun."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import structlog
+
+from tagmill.worker.counts import Counts
+from tagmill.worker.engine_config import engine_config, engine_version
+from tagmill.worker.models import Chunk, Json, Outcome, Status, Write, WriteStatus
+from tagmill.worker.policy import TagPolicy
+from tagmill.worker.rows import RowContext, row_for
+from tagmill.worker.state.board import Board
+from tagmill.worker.state.journal import Entry, after_death
+from tagmill.worker.store.base import Files
+from tagmill.worker.store.parts import Parts
+from tagmill.worker.store.passes import PassSpec
+from tagmill.worker.store.plan import Plan, Planned
+from tagmill.worker.store.runs import RunSpec
+from tagmill.worker.store.undo import undo_lines
+
+NOT_WRITTEN = Write(WriteStatus.SKIPPED, reason="cancelled")  #: its worker died between answer and write-back
+NOT_BEGUN = Entry()
+
+log = structlog.get_logger()
+
+
+class Cancellation:
+    """Safe to use from several threads."""
+
+    def __init__(self, files: Files, board: Board, spec: RunSpec, current: PassSpec, plan: Plan) -> None:
+        self._board, self._plan, self._sinks = board, plan, spec.write_back
+        self._parts = Parts(files, spec.run_id, current.number)
+        self._context = RowContext(
+            spec.run_id,
+            current.number,
+            TagPolicy.from_json(current.policy),
+            spec.engine,
+            engine_version(spec.tags_version),
+            engine_config(spec.engine, spec.tags_version, spec.resize),
+            current.kind,
+            spec.price_per_1000,
+        )
+
+    def settle(self, chunk: Chunk) -> None:
+        """Commit a chunk that no worker holds, with all that its journal tells."""
+        entries, previous = self._board.journal(chunk), self._board.undo_values(chunk)
+        images = self._plan.images(chunk)
+        rows = [self._row(chunk, index, image, entries) for index, image in enumerate(images)]
+        if previous:
+            self._parts.keep_undo(chunk, undo_lines(rows, previous))
+        if not self._parts.commit(chunk, rows):
+            rows = list(self._parts.rows(chunk))  # its worker got as far as that
+        self._board.close_chunk(chunk, Counts.of_rows(rows))
+        _report_uploads(entries)
+
+    def _row(self, chunk: Chunk, index: int, image: Planned, entries: dict[int, Entry]) -> Json:
+        outcome = self._outcome(entries.get(index, NOT_BEGUN))
+        return row_for(
+            self._context, chunk.shard, chunk.offset + index, image.ref, outcome, earlier=image.row
+        )
+
+    def _outcome(self, entry: Entry) -> Outcome:
+        if entry.in_flight:
+            entry = after_death(entry, deaths=0)
+        outcome = Outcome(Status.CANCELLED) if entry.result is None else Outcome.from_json(entry.result)
+        if outcome.answer is not None and not outcome.writes:
+            outcome = replace(outcome, writes=dict.fromkeys(self._sinks, NOT_WRITTEN))
+        return replace(outcome, attempts=entry.attempts, calls=entry.calls, maybe_charged=entry.maybe_charged)
+
+
+def _report_uploads(entries: dict[int, Entry]) -> None:
+    for entry in entries.values():
+        if entry.upload is not None:
+            log.warning("upload_left_behind", handle=entry.upload, code="cancelled")
