@@ -100,7 +100,7 @@ class Planner:
         skipped = dict(sorted(position.skipped.items()))
         summary = PlanSummary(position.shard, position.planned, position.listed, skipped)
         self._plan.finish(summary)
-        return summary
+        return self._plan.summary()  # of whoever came first
 
     def _write(self, position: _Position, images: list[Planned]) -> bool:
         position.replace(image.row for image in images if image.row is not None)

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import itertools
 import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -36,6 +38,9 @@ from tagmill.worker.refill import MIN_WINDOW, RECOUNTS_PER_TICK, RUNS_SECONDS, W
 from tagmill.worker.state.board import Board
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.leases import Lease, Leases
+from tagmill.worker.store import jsonl
+from tagmill.worker.store.passes import Passes, PassKind, PassSpec
+from tagmill.worker.store.plan import Plan, PlanSummary, ShardHeader
 from tagmill.worker.store.runs import Control, Runs, RunSpec, Verb
 from tagmill.worker.summary import finished, read_summary
 
@@ -111,6 +116,9 @@ class World:
         if lease is not None and (chunk.shard, chunk.offset) in self.parts:
             self.hint(lease, Counts.of_rows(self.run.parts.rows(chunk)))
             return None
+        if lease is not None and Runs(self.files).control(RUN).of(0) is Verb.CANCEL:
+            self.fleet.loop.run(lease.release())
+            return None
         return lease
 
     def commit_part(self, chunk: Chunk) -> Counts:
@@ -133,7 +141,8 @@ class World:
             self.work(chunk)
 
     def control(self, verb: Verb) -> None:
-        control = Runs(self.files).set_control(RUN, Control(verb=verb))
+        cancelled = 0 if verb is Verb.CANCEL else None
+        control = Runs(self.files).set_control(RUN, Control(verb=verb, cancelled=cancelled))
         self.board.note_control(RUN, control)
 
     def flush(self) -> None:
@@ -165,7 +174,8 @@ class World:
         assert [row["id"] for row in rows] == [f"filestack:h{number}" for number in range(self.run.planned)]
         summary = read_summary(self.files, RUN)
         assert summary is not None
-        assert (summary["state"], summary["remaining"]) == ("completed", 0)
+        cancelled = Runs(self.files).control(RUN).cancelled is not None
+        assert (summary["state"], summary["remaining"]) == ("cancelled" if cancelled else "completed", 0)
         assert summary["planned"] == len(rows)
         extra, _ = self.run.parts.extra()
         assert summary["calls"] <= Counts.of_rows(rows).calls + extra
@@ -190,7 +200,7 @@ class Fate(RuleBasedStateMachine):
         self.in_hand: list[Chunk] = []  #: taken off the queue, no lease yet
         self.working: list[tuple[Chunk, Lease]] = []  #: some of them in vain, their lease is over
         self.processes = 0
-        self.planned, self.paused = False, False
+        self.planned, self.paused, self.cancelled = False, False, False
         self.orderly = True  #: no message was lost, sent twice or held up
         self.told: set[tuple[int, int]] = set()  #: parts that Redis told of and that were not there
 
@@ -201,12 +211,12 @@ class Fate(RuleBasedStateMachine):
         self.plan_another_shard(images, chunk_size)
         self.tick(0)
 
-    @precondition(lambda self: not self.planned)
+    @precondition(lambda self: not self.planned and not self.cancelled)
     @rule(images=st.integers(1, 40), chunk_size=st.integers(1, 12))
     def plan_another_shard(self, images: int, chunk_size: int) -> None:
         self.world.run.shard(images, chunk_size)
 
-    @precondition(lambda self: not self.planned)
+    @precondition(lambda self: not self.planned and not self.cancelled)
     @rule()
     def finish_planning(self) -> None:
         self.world.run.finish_plan()
@@ -232,7 +242,7 @@ class Fate(RuleBasedStateMachine):
         published = list(world.published)
         places = {(chunk.shard, chunk.offset) for chunk in published}
         assert leads or not published
-        assert not (self.paused and published)
+        assert not ((self.paused or self.cancelled) and published)
         assert len(set(published)) == len(published)
         assert set(published) <= set(chunks)
         assert not set(published) & untouchable
@@ -294,6 +304,13 @@ class Fate(RuleBasedStateMachine):
     def pause_or_resume(self, *, pause: bool) -> None:
         self.world.control(Verb.PAUSE if pause else Verb.RESUME)
         self.paused = pause
+
+    @precondition(lambda self: not self.cancelled and not finished(self.world.files, RUN, 0))
+    @rule(chance=st.integers(0, 9))
+    def cancel(self, chance: int) -> None:
+        if chance == 0:  # most examples are to go on to their end
+            self.world.control(Verb.CANCEL)
+            self.cancelled = True
 
     # --- messages
 
@@ -417,7 +434,7 @@ class Fate(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         world = self.world
-        if not self.planned:
+        if not self.planned and not self.cancelled:
             world.run.finish_plan()
         world.control(Verb.RESUME)
         for chunk in world.run.chunks:
@@ -617,6 +634,91 @@ def test_a_run_whose_time_is_up_is_paused_and_resuming_gives_it_as_much_again(wo
     world.board.note_control(RUN, lifted)
     refill.tick()
     assert len(world.published) == 1
+
+
+def cancelled(world: World) -> Refill:
+    world.control(Verb.CANCEL)
+    refill = world.refill()
+    for _ in range(4):
+        refill.tick()
+        world.time_passes()
+    return refill
+
+
+def test_what_nobody_began_of_a_cancelled_run_becomes_rows_at_once(world: World) -> None:
+    world.run.shard(60, 10)
+    world.run.shard(30, 10)
+    for chunk in world.run.chunks[:2]:
+        world.work(chunk)
+    cancelled(world)
+    assert world.published == []
+    world.check_finished()
+    assert Counter(row["status"] for row in world.rows()) == {
+        "tagged": 8,
+        "failed": 6,
+        "skipped": 6,
+        "cancelled": 70,
+    }
+
+
+def test_a_cancelled_chunk_is_left_to_the_worker_that_holds_it(world: World) -> None:
+    world.run.shard(30, 10)
+    chunk = world.run.chunks[1]
+    lease = world.take(chunk)
+    assert lease is not None
+    refill = cancelled(world)
+    assert world.parts == {(0, 0), (0, 20)}
+    world.hint(lease, world.commit_part(chunk))
+    refill.tick()
+    world.check_finished()
+    assert {row["status"] for row in world.rows()[10:20]} == {"tagged", "failed", "skipped"}
+
+
+def test_a_lease_that_redis_may_have_lost_is_given_time_to_come_back(world: World) -> None:
+    """A worker takes its lease again a pulse after a flush; its paid results must not be passed over."""
+    world.run.shard(10, 10)
+    lease = world.take(world.run.chunks[0])
+    assert lease is not None
+    world.control(Verb.CANCEL)
+    world.flush()
+    refill = world.refill()
+    refill.tick()
+    assert world.parts == set()
+    world.fleet.loop.run(lease.renew())
+    world.now += LONG
+    refill.tick()
+    assert world.parts == set()
+
+
+def test_what_is_planned_while_a_run_is_being_cancelled_does_not_count(world: World) -> None:
+    world.run.shard(10, 10)
+    refill = world.refill()
+    refill.tick()
+    world.control(Verb.CANCEL)
+    header = ShardHeader(1, 1, 10, 10, {}, 11)
+    name = f"runs/{RUN}/passes/0000/plan/00000001.jsonl.gz"
+    world.now += LONG
+    refill.tick()  # closes the plan
+    world.files.contents[name] = jsonl.pack(
+        [asdict(header), {"kind": "handle", "source": {"handle": "late"}}]
+    )
+    refill.tick()
+    refill.tick()
+    world.check_finished()
+
+
+def test_a_cancelled_run_can_be_undone_and_stays_cancelled(world: World) -> None:
+    world.run.shard(10, 10)
+    cancelled(world).resign()
+    Passes(world.files, RUN).create(PassSpec(1, PassKind.UNDO, {}, ["0000"], created_at=a_spec().created_at))
+    Plan(world.files, RUN, 1).finish(PlanSummary(0, 0, 0, {}))
+    world.control(Verb.RESUME)
+    summary = LiveRun(world.files, RUN, None).summary()
+    assert (summary["pass"], summary["state"]) == (1, "running")
+    world.refill().tick()
+    final = read_summary(world.files, RUN)
+    assert final is not None
+    assert (final["pass"], final["state"], final["cancelled"]) == (1, "cancelled", 10)
 
 
 def test_a_commit_without_its_hint_is_found_by_the_next_leader(world: World) -> None:

@@ -88,6 +88,43 @@ def test_the_first_summary_counts(plan: Plan) -> None:
     assert plan.summary() == PlanSummary(1, 5, 5, {})
 
 
+def test_a_plan_is_closed_where_it_stands() -> None:
+    run = SmallRun(MemoryFiles())
+    run.shard(7, 3)
+    other = Plan(run.files, RUN, 0)
+    assert other.planned() == 7
+    run.plan.close()
+    assert other.summary() == PlanSummary(1, 7, 7, {}, closed=True)
+    assert not other.write(ShardHeader(1, 1, 7, 1, {}, 8), planned(REFS[:1]))
+    assert (other.planned(), other.newest()) == (7, run.headers[0])
+
+
+def test_an_empty_plan_can_be_closed() -> None:
+    run = SmallRun(MemoryFiles())
+    run.plan.close()
+    assert run.plan.summary() == PlanSummary(0, 0, 0, {}, closed=True)
+    assert (run.plan.planned(), run.plan.newest()) == (0, None)
+
+
+def test_a_plan_that_is_whole_is_not_closed() -> None:
+    run = SmallRun(MemoryFiles())
+    run.shard(7, 3)
+    run.finish_plan()
+    run.plan.close()
+    assert run.plan.summary() == PlanSummary(1, 7, 7, {})
+
+
+def test_a_shard_written_while_the_plan_was_closed_does_not_count() -> None:
+    run = SmallRun(MemoryFiles())
+    run.shard(7, 3)
+    late = Plan(run.files, RUN, 0)
+    late.write(ShardHeader(1, 1, 7, 1, {}, 8), planned(REFS[:1]))
+    seen = Plan(run.files, RUN, 0)
+    assert seen.planned() == 8
+    late.finish(PlanSummary(1, 7, 7, {}, closed=True))
+    assert (seen.shards(), seen.planned(), seen.newest()) == ([0], 7, run.headers[0])
+
+
 def test_threads_may_share_a_plan() -> None:
     run = SmallRun(MemoryFiles())
     for _ in range(6):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -85,6 +86,28 @@ def test_a_control_tells_since_when_the_run_goes_on(files: MemoryFiles) -> None:
     assert runs.set_control(RUN, Control(at="3")).since == "3"
     assert runs.set_control(RUN, Control(at="4", rate="6/s")).since == "3"
     assert runs.set_control(RUN, Control(at="5", since="5")).since == "5"
+
+
+def test_what_is_cancelled_stays_so_whatever_is_said_of_later_passes(files: MemoryFiles) -> None:
+    runs = Runs(files)
+    runs.set_control(RUN, Control(verb=Verb.CANCEL, cancelled=1))
+    assert [runs.control(RUN).of(number) for number in range(3)] == [Verb.CANCEL] * 3
+    runs.set_control(RUN, Control(verb=Verb.RESUME))
+    assert [runs.control(RUN).of(number) for number in range(3)] == [Verb.CANCEL, Verb.CANCEL, Verb.RESUME]
+    runs.set_control(RUN, Control(verb=Verb.PAUSE))
+    assert [runs.control(RUN).of(number) for number in range(3)] == [Verb.CANCEL, Verb.CANCEL, Verb.PAUSE]
+
+
+def test_a_change_is_made_to_what_somebody_else_wrote_meanwhile(files: MemoryFiles) -> None:
+    runs = Runs(files)
+
+    def following(before: Control) -> Control:
+        if before.n == 0:
+            runs.set_control(RUN, Control(verb=Verb.PAUSE, rate="5/s"))
+        return replace(before, concurrency=3)
+
+    changed = runs.change(RUN, following)
+    assert changed == runs.control(RUN) == Control(2, Verb.PAUSE, rate="5/s", concurrency=3)
 
 
 def test_a_list_is_copied_whole_and_read_again(files: MemoryFiles) -> None:
