@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fakes.taggings import OTHER_ANSWER, TAGGING
 from servers.real_s3 import RealBucket, named_bucket
 from servers.s3 import running_s3
 from servers.sink_places import (
@@ -29,16 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mypy_boto3_s3 import S3Client
-
-TAGGING = Tagging(
-    run_id="run-one",
-    engine="filestack",
-    engine_config="0123456789abcdef",
-    policy="fedcba9876543210",
-    tags={"auto": {"sky": 97, "no person": 88}, "user": None},
-    tagged_at="2026-11-22T00:00:00Z",
-)
-OTHER_ANSWER = replace(TAGGING, run_id="run-two", tags={"auto": {"sea": 55}, "user": None})
 
 
 @pytest.fixture(scope="module")

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from fakes.taggings import TAGGING, keep
 from servers.real_s3 import RealBucket
 
 from tagmill.worker.models import ImageRef, S3Object, Write, WriteStatus
-from tagmill.worker.sinks.base import Sink, Tagging
+from tagmill.worker.sinks.base import Sink
 from tagmill.worker.sinks.s3_annotation import S3AnnotationSink
 from tagmill.worker.sinks.s3_metadata import S3MetadataSink
 
 IMAGE = b"\xff\xd8 image"
-TAGGING = Tagging(
-    run_id="run-one",
-    engine="filestack",
-    engine_config="0123456789abcdef",
-    policy="fedcba9876543210",
-    tags={"auto": {"sky": 97, "no person": 88}, "user": None},
-    tagged_at="2026-11-22T00:00:00Z",
-)
-
-
-async def keep(_: Mapping[str, Any]) -> None:
-    """Nobody asks."""
 
 
 class Image:

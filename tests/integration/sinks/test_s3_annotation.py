@@ -4,39 +4,25 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fakes.taggings import TAGGING, keep, no_manifest
 from servers.s3 import S3UnderTest
-from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
+from servers.s3_library import at
+from servers.strict_s3 import StrictS3UnderTest
 
 from tagmill.worker.models import ImageRef, S3Object, WriteStatus
-from tagmill.worker.sinks.base import Tagging, Written
+from tagmill.worker.sinks.base import Written
 from tagmill.worker.sinks.s3_annotation import ANNOTATION, S3AnnotationSink
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-TAGGING = Tagging(
-    run_id="run-one",
-    engine="filestack",
-    engine_config="0123456789abcdef",
-    policy="fedcba9876543210",
-    tags={"auto": {"sky": 97, "no person": 88}, "user": None},
-    tagged_at="2026-11-22T00:00:00Z",
-)
 IMAGE = b"\xff\xd8 an image of some size"
 _keys = itertools.count()
-
-
-async def keep(_: Mapping[str, Any]) -> None:
-    """Nobody asks."""
-
-
-async def earlier(_: str) -> None:
-    return None
 
 
 def put(client: S3Client, bucket: str, body: bytes = IMAGE) -> ImageRef:
@@ -45,32 +31,16 @@ def put(client: S3Client, bucket: str, body: bytes = IMAGE) -> ImageRef:
     return ImageRef(S3Object(bucket, key, etag, len(body)))
 
 
-def at(ref: ImageRef) -> Any:
-    assert isinstance(ref.source, S3Object)
-    return {"Bucket": ref.source.bucket, "Key": ref.source.key}
-
-
 def body_of(client: S3Client, ref: ImageRef) -> bytes:
     return client.get_object(**at(ref))["Body"].read()
 
 
 async def all_that_a_sink_does(sink: S3AnnotationSink, ref: ImageRef) -> list[Any]:
-    written = Written("run-one", {"status": "written"}, None, earlier, TAGGING)
+    written = Written("run-one", {"status": "written"}, None, no_manifest, TAGGING)
     write, undo = await sink.write(ref, TAGGING, keep), await sink.undo(ref, written)
     marked = await sink.marked(ref, TAGGING.engine_config, TAGGING.policy, "run-next")
     await sink.aclose()
     return [write.status, write.reason, undo.status, undo.reason, marked]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[StrictS3UnderTest]:
-    with running_strict_s3() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(server: StrictS3UnderTest) -> S3Client:
-    return server.client()
 
 
 @pytest.fixture

@@ -4,52 +4,24 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
 
 import pytest
-from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
+from fakes.taggings import OTHER_ANSWER, TAGGING, keep, no_manifest
+from servers.strict_s3 import StrictS3UnderTest
 from servers.strict_s3_http import Fault
 
 from tagmill.worker.errors import ConfigError, SinkConflictError, SinkRejectedError
 from tagmill.worker.models import ImageRef, S3Object, WriteStatus
 from tagmill.worker.sidecar_prefix import SidecarPrefix
-from tagmill.worker.sinks.base import Tagging, Written
+from tagmill.worker.sinks.base import Written
 from tagmill.worker.sinks.s3_sidecar import S3SidecarSink
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-TAGGING = Tagging(
-    run_id="run-one",
-    engine="filestack",
-    engine_config="0123456789abcdef",
-    policy="fedcba9876543210",
-    tags={"auto": {"sky": 97, "no person": 88}, "user": None},
-    tagged_at="2026-11-22T00:00:00Z",
-)
-OTHER_ANSWER = replace(TAGGING, tags={"auto": {"sea": 55}})
 _keys = itertools.count()
-
-
-async def keep(_: Mapping[str, Any]) -> None:
-    """Nobody asks."""
-
-
-async def earlier(_: str) -> None:
-    return None
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[StrictS3UnderTest]:
-    with running_strict_s3() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(server: StrictS3UnderTest) -> S3Client:
-    return server.client()
 
 
 Sinks = Callable[[str | None], S3SidecarSink]
@@ -157,7 +129,7 @@ async def test_a_foreign_object_of_that_name_is_left_alone(
     ref, body = put(client, bucket), text.encode("latin-1")
     client.put_object(Bucket=bucket, Key=key, Body=body)
     sink = sink_under(None)
-    written = Written("run-one", {"status": "written"}, None, earlier, TAGGING)
+    written = Written("run-one", {"status": "written"}, None, no_manifest, TAGGING)
     assert (await sink.write(ref, TAGGING, keep)).reason == "foreign_file"
     assert (await sink.undo(ref, written)).reason == "changed_since"
     assert not await sink.marked(ref, TAGGING.engine_config, TAGGING.policy, "run-next")
@@ -192,7 +164,7 @@ async def test_a_sidecar_that_somebody_deletes_meanwhile_is_written_anew(
     with pytest.raises(SinkConflictError):
         await sink.write(ref, OTHER_ANSWER, keep)
     assert (await sink.write(ref, OTHER_ANSWER, keep)).status is WriteStatus.WRITTEN
-    assert json.loads(text_of(client, bucket, key))["tags"] == {"auto": {"sea": 55}}
+    assert json.loads(text_of(client, bucket, key))["tags"] == OTHER_ANSWER.tags
 
 
 @pytest.mark.parametrize("fault", [Fault(), Fault(409, "ConditionalRequestConflict"), Fault(hangs_up=True)])
@@ -214,7 +186,7 @@ async def test_a_sidecar_whose_image_is_gone_is_undone_all_the_same(
     ref, sink = put(client, bucket), sink_under(None)
     write = await sink.write(ref, TAGGING, keep)
     client.delete_object(Bucket=bucket, Key="a b/photo.jpg")
-    written = Written("run-one", {"status": write.status.value}, None, earlier, TAGGING)
+    written = Written("run-one", {"status": write.status.value}, None, no_manifest, TAGGING)
     assert (await sink.undo(ref, written)).status is WriteStatus.WRITTEN
     assert keys(client, bucket) == []
 
