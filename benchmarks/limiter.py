@@ -109,7 +109,7 @@ def _log_arrivals(port: int, log: str, stop: Event) -> None:
     arrivals: list[float] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):  # Python 3.11 would report the end
             while await reader.readline():
                 arrivals.append(time.time())
                 await asyncio.sleep(CALL_SECONDS)
