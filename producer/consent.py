@@ -9,6 +9,7 @@ from tagmill.producer.preflight import Preflight
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.models import Json
 
+CANARIES = "the first 100 images, and 1 in 100 of all others, are read in full before and after that"
 PAGE_SIZE = 1000  #: objects that one LIST names
 QUESTIONS = {"new_versions": "Add these versions?", "copy_events": "Fire these events?"}
 Ask = Callable[[str], bool]  #: a question on a terminal
@@ -47,6 +48,7 @@ def consented(wanted: Iterable[Effect], allowed: Collection[str], ask: Ask) -> J
 def describe(found: Preflight, at_most: int | None) -> Iterator[str]:
     """What metadata in one bucket costs and brings about, a line each."""
     yield f"metadata in s3://{found.bucket}: {_requests(found.objects, at_most)}"
+    yield CANARIES
     yield from (what for _, what in effects(found))
     for storage_class, count in found.clocks.items():
         yield f"{count} of the first objects are {storage_class}, whose clock starts again with a rewrite"

@@ -15,6 +15,7 @@ from servers.strict_s3_http import Fault
 from tagmill.producer.consent import describe
 from tagmill.producer.preflight import Preflight, preflight
 from tagmill.producer.safety import Clearance, Dialogue
+from tagmill.worker.canary import FIRST, ONE_IN
 from tagmill.worker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def test_a_plain_bucket_has_no_effects_and_asks_nothing(library: Library) -> Non
     library.put("photos/a.jpg", "photos/b.jpg")
     assert library.preflight() == Preflight(library.bucket, objects=2)
     assert library.consent() == {}
-    (line,) = library.said
+    line, canaries = library.said
+    assert canaries.startswith(f"the first {FIRST} images, and 1 in {ONE_IN} of all others, are read in full")
     assert line.startswith(
         f"metadata in s3://{library.bucket}: 2 HEAD and 1 COPY an image, 1 LIST for 1,000 "
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -410,37 +409,6 @@ async def test_content_that_changes_meanwhile_is_stale_and_stays(library: Librar
     assert (await library.write(ref)).status is WriteStatus.STALE
     stored = library.stored(ref)
     assert (stored.body, stored.metadata) == (b"newer", {"new": "yes"})
-
-
-@pytest.mark.parametrize("versioned", [False, True])
-async def test_no_update_of_a_racing_writer_is_lost(server: StrictS3UnderTest, *, versioned: bool) -> None:
-    library = Library(server, versioned=versioned)
-    ref = library.put()
-    put, stop = [b"image"], threading.Event()
-
-    def race() -> None:
-        client = server.client()
-        while not stop.is_set():
-            body = f"image {len(put)}".encode()
-            client.put_object(Bucket=library.bucket, Key=key_of(ref), Body=body)
-            put.append(body)
-
-    writer = threading.Thread(target=race)
-    writer.start()
-    statuses = set()
-    for number in range(100):
-        tagging = replace(TAGGING, run_id=f"run-{number}", tags={"auto": {"sky": number}})
-        try:
-            statuses.add((await library.write(library.listed(key_of(ref)), tagging)).status)
-        except SinkConflictError:  # the writer was faster twice
-            continue
-    stop.set()
-    writer.join()
-    await library.sink.aclose()
-    assert statuses <= {WriteStatus.WRITTEN, WriteStatus.STALE}
-    bodies = [put.index(stored.body) for stored in library.history(ref)]
-    assert bodies == sorted(bodies), "older bytes came back"
-    assert bodies[-1] == len(put) - 1
 
 
 async def test_a_deleted_image_is_missing(library: Library) -> None:
