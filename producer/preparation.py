@@ -27,6 +27,7 @@ SANDBOX_RATE = Rate.parse("100/s")
 _DEFAULT_WRITE_BACK = {Kind.S3: ("metadata",), Kind.FOLDER: ("sidecar",), Kind.HANDLES: ()}
 _OF_S3 = {"metadata", "tags", "annotation", "sidecar"}
 _SINKS = {Kind.S3: _OF_S3, Kind.FOLDER: {"sidecar"}, Kind.HANDLES: {"sidecar"}}
+_PLAIN_FORMS = {"raw", "quoted"}
 
 log = structlog.get_logger()
 
@@ -95,6 +96,16 @@ def refuse_private_folder(settings: Settings, kind: Kind, *, shared_path: bool) 
         )
 
 
+def refuse_unwritable_links(settings: Settings, kind: Kind) -> None:
+    """A signed link has a query, which the plain forms of an address cannot carry: every image would fail."""
+    by_link = settings.filestack_storage_alias is None and settings.transfer == "auto"
+    if kind is Kind.S3 and by_link and settings.filestack_url_form in _PLAIN_FORMS:
+        raise ConfigError(
+            f"TAGMILL_FILESTACK_URL_FORM {settings.filestack_url_form} cannot carry the signed links of S3 "
+            "objects: use percent or b64, set TAGMILL_FILESTACK_STORAGE_ALIAS, or say --transfer upload"
+        )
+
+
 def account_rate(settings: Settings, engine: str) -> Rate:
     return settings.rate or (SANDBOX_RATE if engine == SANDBOX else DEFAULT_RATE)
 
@@ -102,6 +113,7 @@ def account_rate(settings: Settings, engine: str) -> Rate:
 def prepare(settings: Settings, source: SourceSpec, options: RunOptions) -> RunSpec:
     """Raise `ConfigError` for what must not start."""
     refuse_private_folder(settings, source.kind, shared_path=options.shared_path)
+    refuse_unwritable_links(settings, source.kind)
     engine = choose_engine(settings, source.kind)
     # Alone, a run's rate stands in for an account's that nobody set; a fleet's workers keep their own.
     alone = settings.redis_url is None and settings.rate is None and options.rate is not None

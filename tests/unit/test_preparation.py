@@ -182,3 +182,15 @@ def test_a_policy_that_cannot_be_read_starts_nothing(tmp_path: Path) -> None:
     (tmp_path / "policy.toml").write_text("max_tagz = 1")
     assert "max_tagz is no key" in refusal(Kind.FOLDER, policy=tmp_path / "policy.toml")
     assert "no policy file" in refusal(Kind.FOLDER, policy=tmp_path / "gone.toml")
+
+
+# --- how images are named to the service ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["raw", "quoted"])
+def test_a_form_that_cannot_carry_a_signed_link_is_refused_where_links_are_signed(form: str) -> None:
+    settings = {**KEYS, "filestack_url_form": form}
+    assert f"TAGMILL_FILESTACK_URL_FORM {form} cannot carry" in refusal(Kind.S3, **settings)
+    assert prepared(Kind.S3, **settings, filestack_storage_alias="library")
+    assert prepared(Kind.S3, **settings, transfer="upload")
+    assert prepared(Kind.HANDLES, **settings)
