@@ -285,6 +285,7 @@ async def test_a_file_that_is_gone_is_missing_and_that_was_no_call(service: Serv
     with pytest.raises(ImageNotFoundError) as raised:
         await service.engine.whereabouts(GONE.value)
     assert raised.value.calls == 0
+    assert "signature" not in str(raised.value)
 
 
 async def test_an_engine_can_be_closed_twice(service: Service) -> None:

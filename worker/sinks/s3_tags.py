@@ -55,6 +55,16 @@ class Standing:
         return content_mark(self.stored.content_etag)
 
     @property
+    def is_about_content(self) -> bool:
+        """Whether our tags were written for what the object holds."""
+        return self.note is not None and self.note.content == self.content
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the version that requests name can have no other content: `null` can."""
+        return self.stored.version_id not in {None, "null"}
+
+    @property
     def at(self) -> dict[str, Any]:
         """Names the object in a request, and its version where it has one."""
         version = {"VersionId": self.stored.version_id} if self.stored.version_id else {}
@@ -85,8 +95,8 @@ class S3TagsSink:
             return False
         if standing.note is None or standing.run == run_id or not standing.stored.holds(ref.source):
             return False
-        said = (standing.note.marker, standing.note.content)
-        return TAGS in standing.tags and said == (marker(engine_config, policy), standing.content)
+        same_settings = standing.note.marker == marker(engine_config, policy)
+        return TAGS in standing.tags and same_settings and standing.is_about_content
 
     async def aclose(self) -> None:
         await self._access.aclose()
@@ -108,7 +118,7 @@ class S3TagsSink:
 
     async def _take_out_of_new_content(self, standing: Standing, tagging: Tagging) -> Write:
         """Where no version pins a write, the image may be replaced between our look and our write."""
-        if standing.run == tagging.run_id:
+        if standing.run == tagging.run_id and not (standing.is_fixed or standing.is_about_content):
             await self._replace(standing, {})
         return Write(WriteStatus.STALE, reason="content_changed")
 
@@ -141,7 +151,7 @@ class S3TagsSink:
         after = await self._access.in_thread(self._read, standing.source, standing.stored)
         if (after.foreign, after.own) != (standing.foreign, own):
             raise SinkConflictError("the object's tags were changed by somebody else at the same time")
-        if not _is_version_fixed(standing.stored):
+        if not standing.is_fixed:
             await self._check_content(standing)
 
     def _put(self, standing: Standing, tags: Tags) -> None:
@@ -157,11 +167,6 @@ class S3TagsSink:
         now = await self._access.head_unless_gone(standing.source)
         if now is not None and now.etag != standing.stored.etag:
             raise SinkConflictError("the image was replaced while it was tagged")
-
-
-def _is_version_fixed(stored: StoredObject) -> bool:
-    """Whether the version that was named can have no other content: `null` can."""
-    return stored.version_id not in {None, "null"}
 
 
 def _own(tagging: Tagging, standing: Standing) -> tuple[dict[str, str], int]:
@@ -219,10 +224,10 @@ def _is_put_back(standing: Standing, written: Written) -> bool:
 
 def _is_as_written(standing: Standing, written: Written) -> bool:
     """Whether our tags are the run's, whole, and still on the content that it tagged."""
-    note, tagging = standing.note, written.as_written
-    if note is None or note.run != written.run_id or note.content != standing.content:
+    if standing.run != written.run_id or not standing.is_about_content:
         return False
-    return tagging is None or _is_written(_encoded(tagging, standing, note.replaces)[0], standing)
+    tagging = written.as_written
+    return tagging is None or _is_written(_encoded(tagging, standing, None)[0], standing)
 
 
 async def _values_before(standing: Standing, written: Written) -> dict[str, str]:
