@@ -129,6 +129,7 @@ class Settings(BaseSettings):
     policy: Path | None = None  #: a file; a run freezes what it says
     transfer: Literal["auto", "upload"] = "auto"
     keep_uploads: bool = False
+    dedupe: Literal["off", "exact"] = "off"
 
     price_per_1000: Money | None = None
     max_duration: Duration | None = None  #: seconds, of a run from each start or resumption

@@ -19,13 +19,14 @@ from tagmill.producer.embedded import Embedded
 from tagmill.producer.follow import Follower, Interrupt
 from tagmill.producer.live import LiveRun
 from tagmill.producer.pace import Pace
-from tagmill.producer.planning import PlannerThread, pass_planner, refuse_empty, reopen_source
+from tagmill.producer.planning import pass_planner, refuse_empty, reopen_source
 from tagmill.producer.preparation import SANDBOX, RunOptions, account_rate, clear, prepare
 from tagmill.producer.safety import SILENT, Dialogue
 from tagmill.producer.sources.opening import open_original
 from tagmill.producer.sources.s3_client import listing_client
 from tagmill.producer.sources.spec import SourceSpec
 from tagmill.producer.state_dir import announce, locked, refuse_second, state_dir
+from tagmill.worker.background import Background
 from tagmill.worker.errors import ConfigError, NotFoundError
 from tagmill.worker.models import Json, canonical_hash
 from tagmill.worker.publisher import Publisher
@@ -164,11 +165,13 @@ class Launch:
             finally:
                 refill.resign()
 
-    def _planner(self) -> PlannerThread:
+    def _planner(self) -> Background:
+        if self.current.kind is PassKind.FOLLOWERS:
+            return Background(lambda _: None, "planner")  # whoever refills plans it
         planner = pass_planner(
             self.runs, self.spec, self.current, lambda: listing_client(self.settings.s3_endpoint_url)
         )
-        return PlannerThread(planner)
+        return Background(planner.run, "planner")
 
     def _board(self, redis_url: str) -> Board:
         """Connect, and make Redis forget what it knew of the run before it was lifted from a pause."""

@@ -39,7 +39,7 @@ class LiveRun:
         """Return the same object that `summary.json` will hold."""
         counts, planned = self._counts(), self._images.planned()
         # Only a run without work left can be finished: no need to ask the store at every look.
-        if counts is None or (counts.settled >= planned and not self.planning):
+        if counts is None or (counts.settled + counts.waiting >= planned and not self.planning):
             final = self._final()
             if final is not None:
                 return final

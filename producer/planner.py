@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tagmill.producer.sources.base import Cursor, Listed
+from tagmill.worker.background import Stopped
 from tagmill.worker.counts import Counts
 from tagmill.worker.models import Json
 from tagmill.worker.store.plan import Plan, Planned, PlanSummary, ShardHeader
@@ -17,6 +18,8 @@ PARALLEL_CHUNKS = 4  #: chunks that share the rate, as a guess before any worker
 MIN_CHUNK, MAX_CHUNK = 10, 1_000
 
 Listing = Callable[[Cursor, int], Iterable[Listed]]  #: (after, images planned so far) -> what comes next
+#: Looks for equal content when all is listed; what it found, None when it was stopped.
+Search = Callable[[Stopped], Json | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,19 @@ class _Position:
 
 
 class Planner:
-    def __init__(self, plan: Plan, listing: Listing, *, shard_size: int, sizing: ChunkSizing) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        listing: Listing,
+        *,
+        shard_size: int,
+        sizing: ChunkSizing,
+        search: Search | None = None,
+    ) -> None:
         self._plan, self._listing, self._shard_size, self._sizing = plan, listing, shard_size, sizing
+        self._search = search
 
-    def run(self, stopped: Callable[[], bool]) -> PlanSummary | None:
+    def run(self, stopped: Stopped) -> PlanSummary | None:
         """Plan what is not planned yet; None when stopped, what is written stays and counts."""
         summary = self._plan.summary()
         while summary is None and not stopped():
@@ -77,7 +89,7 @@ class Planner:
         newest = self._plan.newest()
         return _Position.after(newest) if newest else _Position()
 
-    def _plan_from(self, position: _Position, stopped: Callable[[], bool]) -> PlanSummary | None:
+    def _plan_from(self, position: _Position, stopped: Stopped) -> PlanSummary | None:
         """Return None when stopped, or when another producer was faster and its shard counts."""
         images: list[Planned] = []
         for item in self._listing(position.cursor, position.planned):
@@ -97,8 +109,16 @@ class Planner:
             return None
         if self._plan.shards(after=position.shard - 1):
             return None  # another producer saw more
+        return self._finish(position, stopped)
+
+    def _finish(self, position: _Position, stopped: Stopped) -> PlanSummary | None:
+        duplicates = self._search(stopped) if self._search is not None else None
+        if self._search is not None and duplicates is None:
+            return None
         skipped = dict(sorted(position.skipped.items()))
-        summary = PlanSummary(position.shard, position.planned, position.listed, skipped)
+        summary = PlanSummary(
+            position.shard, position.planned, position.listed, skipped, duplicates=duplicates
+        )
         self._plan.finish(summary)
         return self._plan.summary()  # of whoever came first
 
@@ -113,6 +133,7 @@ class Planner:
             listed=position.listed,
             skipped=dict(sorted(position.skipped.items())),
             replaced=position.replaced.to_json() if position.replaced else None,
+            deduplicated=self._search is not None,
         )
         if not self._plan.write(header, images):
             return False

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import orjson
 
-from tagmill.producer.planner import ChunkSizing, Planner
+from tagmill.producer.duplicates import find_duplicates
+from tagmill.producer.planner import ChunkSizing, Planner, Search
 from tagmill.producer.revision import Revision
 from tagmill.producer.selection import limited, sample_threshold, sampled
 from tagmill.producer.sources.base import Cursor, Listed, Source
 from tagmill.producer.sources.opening import open_source
 from tagmill.producer.sources.spec import SourceSpec
 from tagmill.worker.errors import NotFoundError
+from tagmill.worker.store.duplicates import Duplicates
 from tagmill.worker.store.passes import PassKind, PassSpec
 from tagmill.worker.store.plan import Plan
 from tagmill.worker.store.runs import Runs, RunSpec
@@ -75,7 +76,12 @@ def make_planner(runs: Runs, spec: RunSpec, source: Source) -> Planner:
         most = min(chosen.limit or NO_LIMIT, chosen.sample or NO_LIMIT)
         return limited(items, most, planned)
 
-    return Planner(plan, listing, shard_size=spec.shard_size, sizing=sizing)
+    search = _search(runs, spec, plan) if spec.deduplicates else None
+    return Planner(plan, listing, shard_size=spec.shard_size, sizing=sizing, search=search)
+
+
+def _search(runs: Runs, spec: RunSpec, plan: Plan) -> Search:
+    return lambda stopped: find_duplicates(plan, Duplicates(runs.files, spec.run_id), stopped)
 
 
 def _threshold(runs: Runs, spec: RunSpec, chosen: SourceSpec, source: Source) -> int:
@@ -87,36 +93,3 @@ def _threshold(runs: Runs, spec: RunSpec, chosen: SourceSpec, source: Source) ->
         threshold = sample_threshold(source.list({}), chosen.sample, chosen.seed)
         runs.keep_input(spec.run_id, SAMPLE_FILE, orjson.dumps({"threshold": threshold, "seed": chosen.seed}))
         return _threshold(runs, spec, chosen, source)  # of whoever came first
-
-
-class PlannerThread:
-    """A context manager; leaving it stops planning, and what is planned stays."""
-
-    def __init__(self, planner: Planner) -> None:
-        self._planner = planner
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="planner", daemon=True)
-        self.error: BaseException | None = None
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def join(self) -> None:
-        """Wait for the whole plan; raise what planning raised."""
-        self._thread.join()
-        self.raise_error()
-
-    def raise_error(self) -> None:
-        if self.error is not None:
-            raise self.error
-
-    def _run(self) -> None:
-        try:
-            self._planner.run(self._stopped.is_set)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the follower raises it
-            self.error = error

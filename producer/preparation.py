@@ -88,6 +88,12 @@ def choose_sidecar_prefix(settings: Settings, kind: Kind) -> str | None:
     return settings.sidecar_prefix if kind is not Kind.FOLDER else None
 
 
+def choose_dedupe(settings: Settings, kind: Kind) -> str:
+    if settings.dedupe != "off" and kind is Kind.HANDLES:
+        raise ConfigError("a list of handles says nothing of content: --dedupe is for S3 and folders")
+    return settings.dedupe
+
+
 def refuse_private_folder(settings: Settings, kind: Kind, *, shared_path: bool) -> None:
     if kind is Kind.FOLDER and settings.redis_url is not None and not shared_path:
         raise ConfigError(
@@ -140,6 +146,7 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions) -> RunS
         max_duration=settings.max_duration,
         sidecar_prefix=choose_sidecar_prefix(settings, source.kind),
         filestack_buckets=tuple(settings.filestack_buckets.split(",")) if settings.filestack_buckets else (),
+        dedupe=choose_dedupe(settings, source.kind),
     )
 
 

@@ -31,6 +31,8 @@ def describe_summary(
     ]
     if passed_over:
         lines.append(f"  passed over: {_nonzero(passed_over)}")
+    if summary["duplicate"]:
+        lines.append(f"  {_saved(summary['saved'])}")
     if any(summary["writes"].values()):
         lines.append(f"  write-backs: {_nonzero(summary['writes'])}")
     if summary["skipped"]:
@@ -63,6 +65,11 @@ def _calls(summary: Json) -> str:
     extra = _nonzero({name.replace("_", " "): summary[name] for name in ("maybe_charged", "throttled")})
     cost = "" if summary["cost"] is None else f", cost {summary['cost']:.2f}"
     return (f" ({extra})" if extra else "") + cost
+
+
+def _saved(saved: Json) -> str:
+    cost = "" if saved["cost"] is None else f", {saved['cost']:.2f}"
+    return f"saved: {saved['calls']} calls{cost}, for images of equal content"
 
 
 def _nonzero(counts: Mapping[str, int]) -> str:

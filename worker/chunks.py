@@ -24,7 +24,7 @@ from tagmill.worker.errors import (
     RunStoreUnavailableError,
     WriteBackSafetyError,
 )
-from tagmill.worker.models import Chunk, Json, Outcome
+from tagmill.worker.models import Chunk, Json, Outcome, Status
 from tagmill.worker.paid import Calls
 from tagmill.worker.pipeline import Pipeline
 from tagmill.worker.rate import Rate
@@ -216,7 +216,9 @@ class Work:
 
     def _row(self, index: int, planned: Planned, outcome: Outcome) -> Json:
         context, chunk = self._runner.context, self._chunk
-        return row_for(context, chunk.shard, chunk.offset + index, planned.ref, outcome, earlier=planned.row)
+        row = row_for(context, chunk.shard, chunk.offset + index, planned.ref, outcome, earlier=planned.row)
+        waits = planned.duplicate_of is not None and outcome.status is Status.DUPLICATE
+        return row | {"duplicate_of": planned.duplicate_of} if waits else row
 
     # --- every second -------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from tagmill.worker.counts import Counts
+from tagmill.worker.followers import begin_followers
 from tagmill.worker.models import Json
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.manifest import Manifest, ShardEntry
@@ -32,11 +33,14 @@ class Compaction:
         lines = [line for chunk in chunks for line in self._parts.lines(chunk)]
         return self._manifest.add_shard(header.shard, lines, throttled)
 
-    def finish(self, entries: Sequence[ShardEntry]) -> Json:
-        """Every shard must be compacted. Write index, mark and views; return the summary."""
+    def finish(self, entries: Sequence[ShardEntry]) -> None:
+        """Every shard must be compacted. Write index and mark, and then the views or the pass that is due."""
         in_order = sorted(entries, key=lambda entry: entry.shard)
         self._manifest.finish(in_order, self._counts(in_order), finished_at=datetime.now(UTC).isoformat())
-        return self.write_views()
+        if self._manifest.counts().waiting:
+            begin_followers(self._files, self._spec.run_id, self._current)
+        else:
+            self.write_views()
 
     def write_views(self) -> Json:
         """Of a finished pass."""

@@ -6,7 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from tagmill.worker.models import Json, WriteStatus
+from tagmill.worker.models import Json, Status, WriteStatus
+
+
+def is_waiting(row: Mapping[str, Any]) -> bool:
+    """Whether the image is to get the answer of another one with its content, and has not got it yet."""
+    return bool(row["status"] == Status.DUPLICATE and row["raw_tags"] is None)
 
 
 def _no_writes() -> dict[str, int]:
@@ -26,6 +31,7 @@ class Counts:
     calls: int = 0
     maybe_charged: int = 0
     throttled: int = 0  #: answers that said "too fast"; best effort, no row tells of them
+    waiting: int = 0  #: duplicates without an answer yet: no outcome
     writes: dict[str, int] = field(default_factory=_no_writes)
     errors: dict[str, int] = field(default_factory=dict)
 
@@ -35,7 +41,8 @@ class Counts:
         return self.tagged + self.failed + self.skipped + self.duplicate + self.quarantined + self.cancelled
 
     def add_row(self, row: Mapping[str, Any]) -> None:
-        setattr(self, row["status"], getattr(self, row["status"]) + 1)
+        name = "waiting" if is_waiting(row) else row["status"]
+        setattr(self, name, getattr(self, name) + 1)
         self.calls += row["calls"]
         self.maybe_charged += row["maybe_charged"]
         for write in row["writes"].values():

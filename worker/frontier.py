@@ -14,8 +14,9 @@ from tagmill.worker.store.plan import Plan, PlanSummary, ShardHeader
 class Frontier:
     """Kept in memory by the process that refills; opens shards as they are needed, never the whole plan."""
 
-    def __init__(self, files: Files, run_id: str, pass_no: int) -> None:
-        self.run_id, self.pass_no = run_id, pass_no
+    def __init__(self, files: Files, run_id: str, pass_no: int, *, whole_plan: bool = False) -> None:
+        """`whole_plan`: no chunk is to be worked on before planning is finished."""
+        self.run_id, self.pass_no, self._whole_plan = run_id, pass_no, whole_plan
         self.plan = Plan(files, run_id, pass_no)
         self._manifest = Manifest(files, run_id, pass_no)
         self.compacted: set[int] = set(self._manifest.compacted())
@@ -87,6 +88,8 @@ class Frontier:
 
     def _look_for_shards(self) -> None:
         self._planned, fresh = self.plan.look(after=self._known)
+        if self._whole_plan and self._planned is None:
+            return
         self._known = max(fresh, default=self._known)
         self._waiting += [shard for shard in fresh if shard not in self.compacted]
         if self._planned is not None:

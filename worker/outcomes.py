@@ -19,6 +19,8 @@ QUARANTINED = Outcome(
     Status.QUARANTINED,
     error=Failure("Quarantine", "quarantined", "alone in flight at two deaths of a worker"),
 )
+#: An image whose content another one has: a later pass hands it that one's answer.
+WAITING = Outcome(Status.DUPLICATE)
 
 
 def failed(error: ItemError) -> Outcome:

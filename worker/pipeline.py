@@ -30,7 +30,7 @@ from tagmill.worker.errors import (
     WriteBackSafetyError,
 )
 from tagmill.worker.models import Answer, Handle, ImageRef, Outcome, Status
-from tagmill.worker.outcomes import ALREADY_TAGGED, QUARANTINED, failed, failed_unexpectedly
+from tagmill.worker.outcomes import ALREADY_TAGGED, QUARANTINED, WAITING, failed, failed_unexpectedly
 from tagmill.worker.paid import PaidCalls
 from tagmill.worker.placing import Placing, Previous
 from tagmill.worker.rows import outcome_of
@@ -103,10 +103,10 @@ class Pipeline:
 
     async def run(self, images: Sequence[Planned]) -> Result:
         """Settle what the journal has not settled; suspects of a death go first, each alone."""
-        entries = await self._persist(self._journal.load)
+        await self._persist(self._journal.load)
         suspects = set(await self._persist(self._journal.bury))
         self.paid.inherit(self._journal.calls())
-        if entries and self._kit.write_back:
+        if self._kit.write_back:
             await self._persist(self._placing.load)
         todo = [self._item(index, planned) for index, planned in enumerate(images)]
         try:
@@ -200,6 +200,8 @@ class Pipeline:
         ref = await self._found(item.ref)
         if await self._tagged_before(ref):
             return ALREADY_TAGGED
+        if item.planned.duplicate_of is not None:
+            return WAITING
         return await self._call(item, ref, entry.upload)
 
     async def _found(self, ref: ImageRef) -> ImageRef:

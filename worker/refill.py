@@ -7,20 +7,23 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
+from tagmill.worker.background import Background
 from tagmill.worker.cancellation import Cancellation
 from tagmill.worker.compaction import Compaction
 from tagmill.worker.counts import Counts
 from tagmill.worker.errors import RedisUnavailableError
+from tagmill.worker.followers import plan_followers
 from tagmill.worker.frontier import Frontier
 from tagmill.worker.limits import overdue, time_limit
 from tagmill.worker.models import Chunk
 from tagmill.worker.state.board import Board, Place
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.parts import Parts
-from tagmill.worker.store.passes import Passes, PassSpec
+from tagmill.worker.store.passes import Passes, PassKind, PassSpec
 from tagmill.worker.store.plan import ShardHeader
 from tagmill.worker.store.runs import Control, Runs, RunSpec, Verb
 from tagmill.worker.summary import finished
@@ -68,7 +71,7 @@ class Refill:
             self._leading = False
             return False
         if forgotten or not self._leading:
-            self._passes.clear()  # another leader may have moved on since,
+            self._drop_passes()  # another leader may have moved on since,
             self._closed.clear()  # and have heard of new passes
             self._cancel_at = self._clock() + RENEWAL_SECONDS  # had Redis lost leases, nobody might know
         self._leading = True
@@ -83,8 +86,14 @@ class Refill:
 
     def resign(self) -> None:
         """Let another process lead at once."""
+        self._drop_passes()
         self._board.resign(self._token)
         self._leading = False
+
+    def _drop_passes(self) -> None:
+        for open_pass in self._passes.values():
+            open_pass.close()
+        self._passes.clear()
 
     def _open_runs(self) -> list[str]:
         if self._only is None and self._clock() >= self._look_at:
@@ -164,11 +173,22 @@ class OpenPass:
         self._board, self._run_id, self._pass_no = board, spec.run_id, current.number
         self._compaction = Compaction(files, spec, current)
         self._parts = Parts(files, spec.run_id, current.number)
-        self.frontier = Frontier(files, spec.run_id, current.number)
+        whole_plan = spec.deduplicates and current.kind is PassKind.TAG  # only then is known who waits
+        self.frontier = Frontier(files, spec.run_id, current.number, whole_plan=whole_plan)
         self._cancellation = Cancellation(files, board, spec, current, self.frontier.plan)
+        self._planned_here = current.kind is PassKind.FOLLOWERS  # nobody asked for it: nobody else plans it
+        self._plan = partial(plan_followers, files, spec, current)
+        self._planning: Background | None = None
+
+    def close(self) -> None:
+        """End what goes on beside it."""
+        if self._planning is not None:
+            self._planning.stop()
 
     def advance(self) -> bool:
         """Take in what was committed, compact whole shards; return whether the pass is finished now."""
+        if self._planned_here:
+            self._go_on_planning()
         done = self._done()
         self.frontier.commit(done)
         self._recount(done)
@@ -188,13 +208,23 @@ class OpenPass:
 
         A worker that takes one from now on hears at once that it is not to be worked on.
         """
-        self.frontier.plan.close()
+        if not self._planned_here:  # its images have waited in vain, and each needs its row
+            self.frontier.plan.close()
         window = self.frontier.window(MAX_WINDOW)
         leased = self._board.leased(window)
         free = [chunk for chunk in window if chunk.id not in leased][:CANCELLED_PER_TICK]
         with ThreadPoolExecutor(SETTLERS) as settlers:
             list(settlers.map(self._cancellation.settle, free))
         self.frontier.commit((chunk.shard, chunk.offset) for chunk in free)
+
+    def _go_on_planning(self) -> None:
+        """Begin, or begin again after a failure, which is raised."""
+        failed = self._planning and self._planning.error
+        if self._planning is None or failed:
+            self._planning = Background(self._plan, "followers")
+            self._planning.start()
+        if failed:
+            raise failed
 
     def _done(self) -> dict[Place, Counts]:
         """Committed chunks of open shards; who came late to a closed one must not be counted again."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tagmill.worker.counts import is_waiting
 from tagmill.worker.models import (
     SCHEMA,
     Answer,
@@ -31,7 +32,7 @@ FRESH = "fresh"  #: flag: its content changed since its last tags
 UNDONE = "undone"  #: flag: its write-backs were taken back
 OWN_FLAGS = frozenset({FRESH, UNDONE, FILTERED})  #: all others are the engine's
 PREVIOUS = "previous"  #: beside the fields of a row in a plan: what stood at our keys before the run, by sink
-ANSWERED_BY = ("engine", "engine_version", "engine_config")
+ANSWERED_BY = ("duplicate_of", "engine", "engine_version", "engine_config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def row_for(
     """The row of an image; `earlier`: the one that a later pass revises."""
     if earlier is None:
         return build_row(context, shard, index, ref, outcome)
-    if outcome.status is Status.CANCELLED:
+    if outcome.status is Status.CANCELLED and not is_waiting(earlier):
         return left_row(context, earlier, outcome)
     return later_row(context, earlier, ref, outcome)
 

@@ -57,6 +57,7 @@ def summary(
         "run_dir": run_dir,
         "manifest": f"{run_dir}/{rows}",
         "warnings": spec.warnings,
+        "saved": {"calls": counts.duplicate, "cost": cost_of(counts.duplicate, spec.price_per_1000)},
     }
 
 

@@ -59,6 +59,9 @@ def run(  # noqa: PLR0913 - an option each
     force: Annotated[
         bool, typer.Option("--force", help="Pay also for what an earlier run has tagged.")
     ] = False,
+    dedupe: Annotated[
+        str | None, typer.Option(help="off or exact: ask once for what has equal content.")
+    ] = None,
     transfer: Annotated[
         str | None, typer.Option(help="auto or upload: how images reach the service.")
     ] = None,
@@ -112,7 +115,7 @@ def run(  # noqa: PLR0913 - an option each
         field=field,
     )
     if resume is not None:
-        write_backs = [write_back, sidecar_prefix, probe, allow_new_versions, allow_copy_events]
+        write_backs = [write_back, sidecar_prefix, dedupe, probe, allow_new_versions, allow_copy_events]
         frozen = [engine, *write_backs, policy, transfer, keep_uploads, chunk_size, price_per_1000]
         _refuse_any(source, selection != SourceOptions(), rate, run_id, *frozen, shared_path, force)
         launch = reopen_run(settings, resume, _caps(settings, max_duration=max_duration))

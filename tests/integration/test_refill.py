@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
+from fakes.copies import Copies
 from fakes.files import CountingFiles, Died, MemoryFiles, MortalFiles
 from fakes.runs import RUN, SmallRun, a_spec
 from hypothesis import HealthCheck, settings
@@ -823,6 +825,84 @@ def test_following_a_run_asks_the_store_for_next_to_nothing(fleet: Fleet) -> Non
             live.summary()
         # While planning goes on, a look asks whether it is finished, and for new shards.
         assert files.requests == (0 if planned else 20)
+
+
+# --- answers for images of equal content ------------------------------------------------------------------
+
+
+def test_who_refills_hands_answers_on_until_nobody_waits(fleet: Fleet) -> None:
+    copies = Copies([n % 5 for n in range(23)], ["down", "tagged", "tagged"] + ["tagged"] * 20)
+    board, published = Board(fleet.client, Keys(f"refill-{next(_prefixes)}"), QUEUE), list[Chunk]()
+    refill = Refill(copies.files, board, published.append, only=RUN, grace_seconds=0.0)
+    copies.plan(finish=False)
+    live = LiveRun(copies.files, RUN, board)
+    refill.tick()
+    assert published == []  # as long as images come, nobody knows which of them wait
+
+    copies.finish_plan()
+    worked: list[int] = []
+    while live.summary()["state"] == "running":
+        refill.tick()
+        await_followers_planned()
+        while published:
+            chunk = published.pop()
+            rows = copies.commit(Passes(copies.files, RUN).read(chunk.pass_no), chunk)
+            board.note_done(chunk, Counts.of_rows(rows))
+            worked.append(chunk.pass_no)
+            summary = live.summary()
+            assert (summary["pass"], summary["state"]) == (chunk.pass_no, "running")
+
+    assert sorted(set(worked)) == [0, 1, 2]
+    assert worked == sorted(worked)
+    assert live.summary() == read_summary(copies.files, RUN)
+    assert {row["status"] for row in copies.rows()} == {"failed", "tagged", "duplicate"}
+
+
+def test_a_failure_to_plan_is_told_and_planning_begins_again(fleet: Fleet) -> None:
+    copies = Copies([0, 0], ["tagged", "tagged"])
+    copies.plan()
+    copies.work(Passes(copies.files, RUN).newest())
+    rows = f"runs/{RUN}/passes/0000/manifest/00000000.jsonl.gz"
+    lost = copies.files.read(rows)
+    copies.files.remove(rows)
+    board = Board(fleet.client, Keys(f"refill-{next(_prefixes)}"), QUEUE)
+    refill = Refill(copies.files, board, lambda _: None, only=RUN)
+    refill.tick()
+    await_followers_planned()
+    copies.files.create(rows, lost)
+
+    with pytest.raises(FileNotFoundError):
+        refill.tick()
+    await_followers_planned()
+    refill.tick()
+
+    assert Plan(copies.files, RUN, 1).planned() == 1
+    refill.resign()
+
+
+def test_cancelled_while_answers_are_handed_on_each_image_has_its_row(fleet: Fleet) -> None:
+    copies = Copies([n % 2 for n in range(9)], ["down"] + ["tagged"] * 8)
+    copies.plan()
+    copies.work(Passes(copies.files, RUN).newest())
+    board = Board(fleet.client, Keys(f"refill-{next(_prefixes)}"), QUEUE)
+    cancel = Runs(copies.files).set_control(RUN, Control(verb=Verb.CANCEL, cancelled=1))
+    board.note_control(RUN, cancel)
+    now = itertools.count(step=LONG)
+    refill = Refill(copies.files, board, lambda _: None, only=RUN, clock=lambda: float(next(now)))
+
+    while (summary := read_summary(copies.files, RUN)) is None:
+        refill.tick()
+        await_followers_planned()
+
+    assert (summary["state"], summary["remaining"]) == ("cancelled", 0)
+    assert (summary["failed"], summary["tagged"], summary["duplicate"], summary["cancelled"]) == (1, 1, 3, 4)
+    assert len(copies.rows()) == 9
+
+
+def await_followers_planned() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "followers":
+            thread.join()
 
 
 # --- a fleet with several runs ----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tagmill.worker.counts import Counts
 from tagmill.worker.models import Json, Status
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.manifest import Manifest
-from tagmill.worker.summary import finished
+from tagmill.worker.summary import finished, read_summary
 
 STATUSES = [Status.TAGGED, Status.TAGGED, Status.FAILED, Status.SKIPPED]
 
@@ -32,7 +32,10 @@ def tagged_run(files: Files) -> SmallRun:
 def compact_all(run: SmallRun) -> Json:
     """What whoever leads does, from the files alone."""
     compaction = Compaction(run.files, run.spec, FIRST_PASS)
-    return compaction.finish([compaction.compact(header, throttled=1) for header in run.headers])
+    compaction.finish([compaction.compact(header, throttled=1) for header in run.headers])
+    summary = read_summary(run.files, RUN)
+    assert summary is not None
+    return summary
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from tagmill.worker.counts import Counts
 from tagmill.worker.models import Json, Status, WriteStatus
 
 WRITES = st.sampled_from(WriteStatus).map(lambda status: {"status": status.value})
-ROWS = st.lists(
+ROWS: st.SearchStrategy[list[Json]] = st.lists(
     st.fixed_dictionaries(
         {
             "status": st.sampled_from([status.value for status in Status]),
+            "raw_tags": st.just({"auto": {}, "user": None}),
             "calls": st.integers(0, 5),
             "maybe_charged": st.integers(0, 5),
             "writes": st.dictionaries(st.sampled_from(["metadata", "sidecar"]), WRITES),
@@ -53,6 +54,19 @@ def test_counts_come_back_from_json(rows: list[Json]) -> None:
 def test_counts_written_before_errors_were_counted_are_read() -> None:
     older = {name: value for name, value in Counts(failed=1).to_json().items() if name != "errors"}
     assert Counts.from_json(older) == Counts(failed=1)
+
+
+def test_a_duplicate_without_an_answer_is_waiting_and_not_settled() -> None:
+    row: Json = {
+        "status": "duplicate",
+        "raw_tags": None,
+        "calls": 0,
+        "maybe_charged": 0,
+        "writes": {},
+        "error": None,
+    }
+    counts = Counts.of_rows([row, {**row, "raw_tags": {"auto": {}}}])
+    assert (counts.waiting, counts.duplicate, counts.settled) == (1, 1, 1)
 
 
 def test_two_counts_share_nothing() -> None:

@@ -37,6 +37,7 @@ def test_every_setting_arrives_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "policy": tmp_path / "policy.toml",
         "transfer": "upload",
         "keep_uploads": True,
+        "dedupe": "exact",
         "price_per_1000": "1.50",
         "max_duration": "1d12h",
         "shard_size": 7,

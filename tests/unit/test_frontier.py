@@ -43,6 +43,15 @@ def test_the_window_is_the_first_chunks_in_plan_order_that_are_not_committed(run
     assert frontier.committed() == [(0, 10), (1, 0)]
 
 
+def test_where_the_whole_plan_is_needed_nothing_is_handed_out_before(run: SmallRun) -> None:
+    run.shard(25, 10)
+    frontier = Frontier(run.files, RUN, 0, whole_plan=True)
+    assert frontier.window(4) == []
+    assert not frontier.complete()
+    run.finish_plan()
+    assert places(frontier.window(4)) == [(0, 0), (0, 10), (0, 20)]
+
+
 def test_only_shards_that_the_window_needs_are_opened(files: CountingFiles, run: SmallRun) -> None:
     for _ in range(50):
         run.shard(20, 10)

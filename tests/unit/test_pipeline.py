@@ -50,6 +50,7 @@ from tagmill.worker.models import (
     Chunk,
     Handle,
     ImageRef,
+    Json,
     LocalFile,
     Outcome,
     Status,
@@ -59,6 +60,7 @@ from tagmill.worker.pipeline import Pipeline, Result
 from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rate import Rate
 from tagmill.worker.retry import RetryBudget
+from tagmill.worker.rows import RowContext, build_row
 from tagmill.worker.sinks.base import Tagging
 from tagmill.worker.state import group_commit
 from tagmill.worker.state.breaker import Breaker
@@ -68,6 +70,7 @@ from tagmill.worker.state.journal import Entry, Journal
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.limiter import Limiter
 from tagmill.worker.store.passes import PassKind
+from tagmill.worker.store.plan import Planned
 from tagmill.worker.tagger import Tagger
 from tagmill.worker.transfer import Transfers
 from tagmill.worker.undoing import Undoing
@@ -107,6 +110,7 @@ class Rig:
     sleep: Callable[[float], Any] = asyncio.sleep
     give_up_at: float = NEVER
     force: bool = False
+    kind: PassKind = PassKind.TAG
     chunk: Chunk = CHUNK
     keys: Keys = field(default_factory=lambda: Keys(next(prefixes)))
     settled: list[int] = field(default_factory=list)  #: indexes in the order of their outcomes
@@ -124,7 +128,7 @@ class Rig:
         return Equipment(
             run_id="run-1",
             policy=self.policy,
-            kind=PassKind.TAG,
+            kind=self.kind,
             tagger=Tagger(self.engine, Transfers(), keep_uploads=self.keep_uploads),
             write_back=write_back,
             undoing=Undoing(write_back, History(MemoryFiles())),
@@ -913,6 +917,31 @@ async def test_undo_values_are_those_from_before_the_first_write(redis: Redis) -
     result = await workers.live()
     assert result.previous == {0: {"fake": {"sink": "fake", "run": None, "values": {}}}}
     assert result.outcomes[0].writes["fake"].status is WriteStatus.WRITTEN
+
+
+async def test_a_write_without_a_call_is_known_as_made_after_a_death(rig: Rig) -> None:
+    """Nothing was journaled of the image but what stood there before."""
+    ref, rig.kind = handles(1)[0], PassKind.FOLLOWERS
+    rig.sink = tagged_before(rig, [ref], run_id="run-1")
+    before: Json = {"sink": "fake", "run": None, "values": {}}
+    await rig.journal().keep_undo(0, "fake", before)
+    context = RowContext("run-1", 0, rig.policy, "fake", rig.engine.version, rig.engine.config_hash)
+    answer = Answer({"auto": {}, "user": None})
+    row = build_row(context, 0, 0, ref, Outcome(Status.DUPLICATE, answer, tagged_at="2026-01-01T00:00:00Z"))
+
+    result = await rig.pipeline().run([Planned(ref, row)])
+
+    assert (result.outcomes[0].status, rig.engine.asked) == (Status.DUPLICATE, [])
+    assert result.outcomes[0].writes["fake"].status is WriteStatus.WRITTEN
+    assert result.previous == {0: {"fake": before}}
+
+
+async def test_a_follower_waits_unless_an_earlier_run_has_tagged_it(rig: Rig) -> None:
+    rig.sink = tagged_before(rig, handles(1))
+    images = [Planned(ref, duplicate_of="another") for ref in handles(2)]
+    result = await rig.pipeline().run(images)
+    assert [result.outcomes[index].status for index in range(2)] == [Status.SKIPPED, Status.DUPLICATE]
+    assert (rig.engine.asked, rig.sink.writes, result.outcomes[1].answer) == ([], 0, None)
 
 
 Deaths = st.lists(st.tuples(st.sampled_from(POINTS), st.integers(1, 6)), max_size=4)

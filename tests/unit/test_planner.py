@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagmill.producer.planner import ChunkSizing, Planner
-from tagmill.producer.planning import PlannerThread, make_planner, refuse_empty, reopen_source
+from tagmill.producer.planning import make_planner, refuse_empty, reopen_source
 from tagmill.producer.sources.base import Cursor, Listed
 from tagmill.producer.sources.spec import Kind, SourceSpec
+from tagmill.worker.background import Background, Stopped
 from tagmill.worker.errors import NotFoundError
-from tagmill.worker.models import Handle, ImageRef
+from tagmill.worker.models import Handle, ImageRef, Json
 from tagmill.worker.store.plan import Plan, PlanSummary
 from tagmill.worker.store.runs import Runs, RunSpec
 
@@ -118,6 +119,34 @@ def test_what_is_held_in_memory_is_one_shard(files: MemoryFiles) -> None:
 
     planner_for(files, Library(500, gap=1000, at=look)).run(go_on)
     assert max(held) <= SHARD_SIZE
+
+
+# --- equal content ----------------------------------------------------------------------------------------
+
+
+def searching(files: MemoryFiles, library: Library, found: Callable[[], Json | None]) -> Planner:
+    def look(_stopped: Stopped) -> Json | None:
+        assert Plan(files, RUN, 0).planned() == len(planned_ids(files))
+        assert Plan(files, RUN, 0).summary() is None
+        return found()
+
+    listing = planner_for(files, library)._listing
+    return Planner(Plan(files, RUN, 0), listing, shard_size=SHARD_SIZE, sizing=SIZING, search=look)
+
+
+def test_equal_content_is_looked_for_when_all_is_listed(files: MemoryFiles) -> None:
+    summary = searching(files, Library(30), lambda: {"images": 3, "bytes": 7}).run(go_on)
+    assert summary is not None
+    assert summary.duplicates == {"images": 3, "bytes": 7}
+    assert Plan(files, RUN, 0).summary() == summary
+    assert all(Plan(files, RUN, 0).header(shard).deduplicated for shard in Plan(files, RUN, 0).shards())
+
+
+def test_stopped_while_it_looks_the_plan_is_finished_by_the_next(files: MemoryFiles) -> None:
+    stopped = iter([False] * 31)
+    assert searching(files, Library(30), lambda: None).run(lambda: next(stopped, True)) is None
+    assert Plan(files, RUN, 0).summary() is None
+    assert searching(files, Library(30), lambda: {"images": 0, "bytes": 0}).run(go_on) is not None
 
 
 # --- killed, and gone on ----------------------------------------------------------------------------------
@@ -350,7 +379,7 @@ def test_a_library_without_images_is_refused_with_what_was_passed_over() -> None
 
 
 def test_the_thread_plans_to_the_end(files: MemoryFiles) -> None:
-    with PlannerThread(planner_for(files, Library(45))) as thread:
+    with Background(planner_for(files, Library(45)).run, "planner") as thread:
         thread.join()
     assert files.contents == undisturbed(45)
 
@@ -363,7 +392,7 @@ def test_leaving_stops_planning_and_what_is_written_stays(files: MemoryFiles) ->
             listed.set()
             left.wait()
 
-    thread = PlannerThread(planner_for(files, Library(10_000, at=wait)))
+    thread = Background(planner_for(files, Library(10_000, at=wait)).run, "planner")
     with thread:
         listed.wait()
         thread._stopped.set()
@@ -378,7 +407,7 @@ def test_what_ended_planning_is_raised_where_it_is_waited_for(files: MemoryFiles
         if place == 15:
             raise NotFoundError("the bucket is gone")
 
-    with PlannerThread(planner_for(files, Library(45, at=fail))) as thread:
+    with Background(planner_for(files, Library(45, at=fail)).run, "planner") as thread:
         with pytest.raises(NotFoundError, match="the bucket is gone"):
             thread.join()
         with pytest.raises(NotFoundError):

@@ -53,6 +53,13 @@ def test_a_run_without_failures_names_no_file_of_them() -> None:
     assert "failures" in describe_summary(said(Counts(tagged=11, quarantined=1)))
 
 
+def test_what_equal_content_saved_is_told() -> None:
+    said_so = said(Counts(tagged=2, duplicate=10, calls=2))
+    assert "  saved: 10 calls, for images of equal content\n" in describe_summary(said_so)
+    said_so["saved"]["cost"] = 0.0149
+    assert "  saved: 10 calls, 0.01, for images" in describe_summary(said_so)
+
+
 def test_a_price_tells_the_cost() -> None:
     assert "  12 calls, cost 0.02\n" in describe_summary({**said(), "cost": 0.018})
 

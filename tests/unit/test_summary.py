@@ -21,6 +21,7 @@ KEYS = [
     *("tagged", "failed", "skipped", "duplicate", "quarantined", "cancelled", "remaining"),
     *("calls", "maybe_charged", "throttled", "cost", "writes", "duration_s", "run_dir", "manifest"),
     "warnings",
+    "saved",
 ]
 COUNTS = Counts(tagged=5, failed=2, skipped=1, quarantined=1, calls=9, maybe_charged=3, throttled=4)
 
@@ -52,6 +53,12 @@ def test_cost_is_that_of_all_calls() -> None:
         a_spec(price_per_1000="1.25"), FIRST_PASS, location="here", planned=12, counts=Counts(calls=1001)
     )
     assert said["cost"] == 1.25125
+
+
+def test_each_duplicate_saved_a_call_and_who_waits_is_left() -> None:
+    counts = Counts(tagged=2, duplicate=4, waiting=3, calls=2)
+    said = summary(a_spec(price_per_1000="1.25"), FIRST_PASS, location="here", planned=9, counts=counts)
+    assert (said["saved"], said["remaining"]) == ({"calls": 4, "cost": 0.005}, 3)
 
 
 def test_more_outcomes_than_are_planned_so_far_leave_nothing() -> None:

@@ -15,6 +15,7 @@ from tagmill.worker.models import Chunk, ImageRef, Json, Place
 from tagmill.worker.rows import ref_of
 from tagmill.worker.store import jsonl
 from tagmill.worker.store.base import Files
+from tagmill.worker.store.duplicates import Duplicates
 from tagmill.worker.store.layout import pass_folder, shard_name
 
 _SUFFIX = ".jsonl.gz"
@@ -27,17 +28,18 @@ class Planned:
     ref: ImageRef
     row: Json | None = None
     place: Place | None = field(default=None, compare=False)  #: None: it is only being planned
+    duplicate_of: str | None = None  #: id of the image that has its content, and is asked for both
 
     def to_json(self) -> Json:
         """A plan line."""
         return self.ref.to_json() if self.row is None else self.row
 
     @classmethod
-    def from_json(cls, line: Json, place: Place) -> Planned:
+    def from_json(cls, line: Json, place: Place, duplicate_of: str | None = None) -> Planned:
         """`place`: in this pass's plan."""
         if "schema" in line:
             return cls(ref_of(line), line, (line["shard"], line["index"]))
-        return cls(ImageRef.from_json(line), place=place)
+        return cls(ImageRef.from_json(line), None, place, duplicate_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class ShardHeader:
     listed: int  #: things the source came upon so far
     skipped: dict[str, int] = field(default_factory=dict)  #: so far, by reason
     replaced: Json | None = None  #: counts of all rows planned so far that this pass replaces
+    deduplicated: bool = False  #: which images have the content of others is said beside the plan
 
     def chunks(self, run_id: str, pass_no: int) -> Iterator[Chunk]:
         for offset in range(0, self.count, self.chunk_size):
@@ -67,6 +70,8 @@ class PlanSummary:
     listed: int
     skipped: dict[str, int]
     closed: bool = False  #: before the source was read to its end: no shard may follow
+    #: `images` that have the content of another, and their `bytes`; None: nobody looked.
+    duplicates: Json | None = None
 
     def covers(self, shard: int) -> bool:
         """Whether it counts, or was written by a producer while the plan was being closed."""
@@ -81,6 +86,7 @@ class Plan:
         self.run_id, self.pass_no = run_id, pass_no
         self._folder = pass_folder(run_id, pass_no)
         self._lines = functools.lru_cache(maxsize=2)(self._read_lines)
+        self._leaders = functools.lru_cache(maxsize=2)(Duplicates(files, run_id).leaders)
         self._newest = -1  #: shard that was the last when somebody asked
         self._summary: PlanSummary | None = None  #: once planning is finished
 
@@ -108,10 +114,17 @@ class Plan:
         )
         return whole, [shard for shard in found if whole is None or whole.covers(shard)]
 
+    def lines(self, shard: int) -> list[bytes]:
+        """The images of a shard as JSON."""
+        return self._lines(shard)[1:]
+
     def images(self, chunk: Chunk) -> list[Planned]:
-        lines = self._lines(chunk.shard)[1 + chunk.offset : 1 + chunk.offset + chunk.count]
-        numbered = enumerate(lines, chunk.offset)
-        return [Planned.from_json(orjson.loads(line), (chunk.shard, index)) for index, line in numbered]
+        lines = self.lines(chunk.shard)[chunk.offset : chunk.offset + chunk.count]
+        leaders = self._leaders(chunk.shard) if self.header(chunk.shard).deduplicated else {}
+        return [
+            Planned.from_json(orjson.loads(line), (chunk.shard, index), leaders.get(index))
+            for index, line in enumerate(lines, chunk.offset)
+        ]
 
     def finish(self, summary: PlanSummary) -> None:
         self._files.create(f"{self._folder}/plan.json", orjson.dumps(asdict(summary)))

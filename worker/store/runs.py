@@ -51,6 +51,11 @@ class RunSpec:
     force: bool = False  #: ask also for what an earlier run has tagged
     sidecar_prefix: str | None = None  #: of S3 images' sidecars; None: beside them
     filestack_buckets: tuple[str, ...] = ()  #: where write-back reaches the objects behind handles
+    dedupe: str = "off"  #: or `exact`: what has equal content is asked for once
+
+    @property
+    def deduplicates(self) -> bool:
+        return self.dedupe != "off"
 
 
 class Verb(StrEnum):
