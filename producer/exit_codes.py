@@ -42,5 +42,7 @@ def exit_code(error: errors.TaggingError) -> ExitCode:
             return ExitCode.USAGE
         case errors.CredentialsError() | errors.QuotaExhaustedError():
             return ExitCode.CREDENTIALS
+        case errors.WriteBackSafetyError():
+            return ExitCode.WRITE_BACK_SAFETY
         case _:
             return ExitCode.TEMPORARY

@@ -79,7 +79,8 @@ class Assembly:
             spec = await asyncio.to_thread(self._runs.read, chunk.run_id)
             current = await asyncio.to_thread(Passes(self._files, chunk.run_id).read, chunk.pass_no)
             probes = await asyncio.to_thread(read_probes, self._files, chunk.run_id)
-            self._runners[place] = self._runner(spec, current, probes)
+            known = probes.through(self._s3.meta.endpoint_url)
+            self._runners[place] = self._runner(spec, current, known)
         return await self._runners[place].run(chunk)
 
     async def aclose(self) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers.fleet import PIXEL, Deployment, Json, assert_all_tagged, deployed
+from servers.fleet import CLI, PIXEL, Deployment, Json, assert_all_tagged, deployed
 from servers.s3 import S3UnderTest
 from servers.sandbox import running_sandbox
 from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
@@ -51,6 +55,28 @@ class Library:
     def start(self, *arguments: str, code: int = 0) -> Json:
         return self.run(f"s3://{self.bucket}/in/", "--run-id", "mine", *arguments, code=code)
 
+    def type(self, answer: bytes, *arguments: str) -> str:
+        """Run a command on a terminal; return all that was to be read there."""
+        ours, theirs = pty.openpty()
+        environment = {**os.environ, **self.deployment.environment}
+        with subprocess.Popen(
+            [*CLI, *arguments],
+            cwd=self.deployment.folder,
+            env=environment,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        ) as process:
+            os.close(theirs)
+            os.write(ours, answer)
+            shown = b""
+            with contextlib.suppress(OSError):  # that is how a terminal ends
+                while block := os.read(ours, 4096):
+                    shown += block
+            process.wait()
+        os.close(ours)
+        return shown.decode()
+
     def file(self, name: str) -> Json:
         found: Json = json.loads((self.deployment.run("mine").folder / name).read_text())
         return found
@@ -83,11 +109,6 @@ def test_a_server_that_does_harm_stops_the_run_after_what_was_in_flight(
         assert control["message"].endswith("changed header cache-control")
         assert 1 <= len(library.written) <= LANES
 
-    again = library.run("--resume", "mine", code=6)  # nobody has mended it
-    with library.deployment.explained():
-        assert again["reason"] == "write_back_safety"
-        assert len(library.written) <= 2 * LANES
-
     library.heal()
     done = library.run("--resume", "mine", code=0)
     with library.deployment.explained():
@@ -113,24 +134,29 @@ def test_a_server_without_conditions_is_told_of_and_every_write_is_verified(
         assert list(library.s3.store.buckets[library.bucket].objects) == KEYS
 
 
-def test_new_versions_and_events_are_agreed_to_in_words_and_kept_in_the_run(
+def test_new_versions_and_events_are_agreed_to_and_that_is_kept_in_the_run(
     stage: tuple[Deployment, StrictS3UnderTest],
 ) -> None:
     library = Library(*stage, versioned=True)
     queue: Any = {"QueueArn": "arn:aws:sqs:us-east-1:1:thumbnails", "Events": ["s3:ObjectCreated:*"]}
     library.s3.client().put_bucket_notification_configuration(
-        Bucket=library.bucket,
-        NotificationConfiguration={"QueueConfigurations": [queue]},
+        Bucket=library.bucket, NotificationConfiguration={"QueueConfigurations": [queue]}
     )
-    source = f"s3://{library.bucket}/in/"
-    said = library.deployment.start("run", source, "--allow-new-versions")
+    command = ["run", f"s3://{library.bucket}/in/", "--run-id", "mine"]
+
+    said = library.deployment.start(*command, "--allow-new-versions")
     library.deployment.finish(said, code=2)
     assert "is heard by arn:aws:sqs:us-east-1:1:thumbnails: say --allow-copy-events" in said.stderr
+
+    refused = library.type(b"n\n", *command, "--allow-copy-events")
+    assert f"metadata in s3://{library.bucket}: 2 HEAD and 1 COPY an image" in refused
+    assert "keeps versions: each rewritten image becomes one more" in refused
+    assert "Add these versions? [y/N]" in refused
+    assert "say --allow-new-versions" in refused
     assert library.s3.store.requests.count("CopyObject") == 0
 
-    library.start("--allow-new-versions", "--allow-copy-events")
-    assert library.file("run.json")["consent"] == {
-        "new_versions": "--allow-new-versions",
-        "copy_events": "--allow-copy-events",
-    }
+    assert "run mine: " in library.type(b"y\n", *command, "--allow-copy-events")
+    consent = {"new_versions": "asked", "copy_events": "--allow-copy-events"}
+    assert library.file("run.json")["consent"] == consent
+    assert len(library.written) == IMAGES
     assert list(library.s3.store.buckets[library.bucket].objects) == KEYS

@@ -18,6 +18,7 @@ from tagmill.worker import errors
         (errors.RunStoreUnavailableError, 5),
         (errors.EngineOutageError, 5),
         (errors.EngineUnavailableError, 5),
+        (errors.WriteBackSafetyError, 6),
         (errors.CredentialsError, 7),
         (errors.QuotaExhaustedError, 7),
     ],
@@ -32,6 +33,7 @@ def test_an_error_has_its_exit_code(error: type[errors.TaggingError], code: int)
         (errors.CredentialsError, ExitCode.CREDENTIALS),
         (errors.QuotaExhaustedError, ExitCode.CREDENTIALS),
         (errors.EngineOutageError, ExitCode.TEMPORARY),
+        (errors.WriteBackSafetyError, ExitCode.WRITE_BACK_SAFETY),
         (errors.RunStoreUnavailableError, ExitCode.TEMPORARY),
     ],
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tagmill.worker.capabilities import Capabilities
-from tagmill.worker.errors import SinkConflictError, WriteBackSafetyError
+from tagmill.worker.errors import SinkConflictError, SinkRejectedError, WriteBackSafetyError
 from tagmill.worker.models import Json, S3Object, Write, WriteStatus
 from tagmill.worker.sinks import encoding
 from tagmill.worker.sinks.s3_access import RefusedError
@@ -74,15 +74,25 @@ class SelfCopies:
     def _verify(self, before: StoredObject, arguments: Mapping[str, Any]) -> None:
         """Raise `WriteBackSafetyError` when the copy, where it still stands, took something with it."""
         source = S3Object(arguments["Bucket"], arguments["Key"])
-        with translated("HeadObject"):
-            answer = self._client.head_object(Bucket=source.bucket, Key=source.key, ChecksumMode="ENABLED")
-        after = StoredObject(answer)
+        after = self._look_again(source)
         if after.own != {key: value for key, value in arguments["Metadata"].items() if is_own(key)}:
             return  # somebody wrote after us, and what was there before him is not known
         if fields := changed(headers_of(before.head), headers_of(after.head)):
             raise WriteBackSafetyError(
                 f"{source.id}: the write-back, or somebody at the same moment, changed {', '.join(fields)}"
             )
+
+    def _look_again(self, source: S3Object) -> StoredObject:
+        """Raise `SinkRejectedError`: another try would find the work done, and no longer what it did."""
+        try:
+            with translated("HeadObject"):
+                return StoredObject(
+                    self._client.head_object(Bucket=source.bucket, Key=source.key, ChecksumMode="ENABLED")
+                )
+        except SinkConflictError as error:
+            raise SinkRejectedError(
+                f"written, but not looked at again: {error}", code="unverified"
+            ) from error
 
 
 def _send_expires_as_it_stands(client: S3Client) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -12,6 +14,8 @@ from tagmill.worker.capabilities import Capabilities
 from tagmill.worker.models import SCHEMA, Json
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.layout import run_folder
+
+_AMAZON = re.compile(r"(^|\.)amazonaws\.com(\.cn)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,10 @@ class Probes:
     endpoint: str = ""
     at: str = ""
     buckets: tuple[Capabilities, ...] = ()
+
+    def through(self, endpoint: str) -> Probes:
+        """Return what holds for who reaches that endpoint: another server was not tried."""
+        return self if _server(endpoint) == _server(self.endpoint) else Probes()
 
     def of(self, bucket: str) -> Capabilities:
         return next((one for one in self.buckets if one.bucket == bucket), Capabilities(bucket))
@@ -59,6 +67,12 @@ def read_probes(files: Files, run_id: str) -> Probes:
         return Probes()
     buckets = tuple(Capabilities(**found) for found in value["buckets"])
     return Probes(value["endpoint"], value["at"], buckets)
+
+
+def _server(endpoint: str) -> str:
+    """Amazon S3 is one, whatever the region."""
+    place = urlsplit(endpoint).netloc
+    return "Amazon S3" if _AMAZON.search(place) else place
 
 
 def _name(run_id: str) -> str:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from servers.strict_s3 import Stored, StrictS3UnderTest, running_strict_s3
+from servers.strict_s3_http import Fault
 
 from tagmill.worker.capabilities import Capabilities
-from tagmill.worker.errors import WriteBackSafetyError
+from tagmill.worker.errors import SinkRejectedError, WriteBackSafetyError
 from tagmill.worker.models import ImageRef, S3Object, Write, WriteStatus
 from tagmill.worker.sinks import encoding
 from tagmill.worker.sinks.base import Tagging
@@ -94,6 +95,17 @@ async def test_a_writer_that_was_overwritten_stops_the_run(unconditional: Making
         await bucket.write()
     who = f"s3://{bucket.bucket}/{KEY}: the write-back, or somebody at the same moment"
     assert str(caught.value).startswith(f"{who}, changed etag")
+
+
+async def test_a_copy_that_cannot_be_looked_at_is_not_called_written(unconditional: Making) -> None:
+    bucket = unconditional()
+    bucket.put()
+    bucket.server.faults.before("HeadObject", lambda: None)  # the look before the copy
+    bucket.server.faults.once("HeadObject", Fault(503, "SlowDown"))
+    with pytest.raises(SinkRejectedError) as caught:
+        await bucket.write()
+    assert caught.value.code == "unverified"
+    assert (await bucket.write()).status is WriteStatus.UNCHANGED
 
 
 async def test_older_bytes_do_not_come_back(unconditional: Making) -> None:
