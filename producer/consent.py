@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from tagmill.producer.preflight import Preflight
+from tagmill.producer.sources.s3_listing import PAGE_SIZE
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.models import Json
 
 CANARIES = "the first 100 images, and 1 in 100 of all others, are read in full before and after that"
-PAGE_SIZE = 1000  #: objects that one LIST names
 QUESTIONS = {"new_versions": "Add these versions?", "copy_events": "Fire these events?"}
 Ask = Callable[[str], bool]  #: a question on a terminal
 Effect = tuple[str, str]  #: what is to be allowed, such as `new_versions`, and what happens in plain words

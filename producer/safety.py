@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 METADATA, TAGS, ANNOTATION = "metadata", "tags", "annotation"
 EFFECTS = tuple(QUESTIONS)  #: each has a setting `allow_…`
+_LOGIN = re.compile(r"//[^/@]*@")
 ON_THE_OBJECT = frozenset({METADATA, TAGS, ANNOTATION})  #: sinks that write to the image's own object
 
 
@@ -74,7 +76,8 @@ class Clearance:
         ]
         for bucket in buckets:
             self._refuse_unfit(bucket)
-        return Probes(endpoint, datetime.now(UTC).isoformat(), tuple(buckets))
+        shown = _LOGIN.sub("//", endpoint)
+        return Probes(shown, datetime.now(UTC).isoformat(), tuple(buckets))
 
     def _refuse_unfit(self, found: Capabilities) -> None:
         if ANNOTATION in self.sinks and not found.annotations:

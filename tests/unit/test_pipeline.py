@@ -42,6 +42,7 @@ from tagmill.worker.errors import (
     SinkRejectedError,
     TaggingError,
     ThrottledError,
+    WriteBackSafetyError,
 )
 from tagmill.worker.history import History
 from tagmill.worker.models import (
@@ -626,6 +627,26 @@ async def test_a_failing_write_costs_no_call_and_keeps_the_tags(rig: Rig) -> Non
     writes = [outcome.writes["fake"].status for outcome in result.outcomes.values()]
     assert sorted(writes) == [WriteStatus.FAILED] * 2 + [WriteStatus.WRITTEN] * 3
     assert {outcome.status for outcome in result.outcomes.values()} == {Status.TAGGED}
+
+
+async def test_after_a_write_that_did_harm_nothing_in_flight_is_written(rig: Rig) -> None:
+    rig.sink = FakeSink(failures=[WriteBackSafetyError("it changed a header")])
+    result = await rig.run(handles(8))
+    assert isinstance(result.stopped_by, WriteBackSafetyError)
+    assert (result.outcomes, rig.sink.written) == ({}, {})
+    paid = sum(entry.calls for entry in (await rig.entries()).values())
+    assert 1 <= paid <= rig.lanes
+
+    result = await rig.run(handles(8))
+    assert totals(result) == (8, 0, 8)
+    assert len(rig.sink.written) == 8
+
+
+async def test_harm_is_the_reason_that_counts(rig: Rig) -> None:
+    pipeline = rig.pipeline()
+    for error in (CredentialsError("no key"), WriteBackSafetyError("harm"), CredentialsError("no key")):
+        pipeline._halt(error)
+    assert isinstance(pipeline.result.stopped_by, WriteBackSafetyError)
 
 
 async def test_tags_are_written_under_the_policy_and_journaled_as_they_were_answered(rig: Rig) -> None:

@@ -71,7 +71,7 @@ def read_probes(files: Files, run_id: str) -> Probes:
 
 def _server(endpoint: str) -> str:
     """Amazon S3 is one, whatever the region."""
-    place = urlsplit(endpoint).netloc
+    place = urlsplit(endpoint).netloc.rpartition("@")[2]
     return "Amazon S3" if _AMAZON.search(place) else place
 
 

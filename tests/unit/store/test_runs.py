@@ -64,6 +64,20 @@ def test_only_a_run_that_goes_on_is_paused(files: MemoryFiles) -> None:
     assert runs.control(RUN).reason == "credentials"
 
 
+@pytest.mark.parametrize(
+    ("newest", "heeded"), [(Verb.RESUME, True), (Verb.PAUSE, True), (Verb.CANCEL, False)]
+)
+def test_that_a_write_back_did_harm_is_said_also_of_a_run_that_pauses(
+    files: MemoryFiles, newest: Verb, *, heeded: bool
+) -> None:
+    runs, harm = Runs(files), Control(verb=Verb.PAUSE, reason="write_back_safety")
+    runs.set_control(RUN, Control(verb=newest, reason="interrupted"))
+    runs.pause(RUN, harm)
+    runs.pause(RUN, harm)
+    assert runs.control(RUN).reason == ("write_back_safety" if heeded else "interrupted")
+    assert runs.control(RUN).n == 1 + heeded
+
+
 def test_a_control_keeps_what_it_does_not_set(files: MemoryFiles) -> None:
     runs = Runs(files)
     runs.set_control(RUN, Control(max_duration=60.0, rate="5/s"))
