@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from servers.strict_s3 import MAX_METADATA_BYTES, Stored, StrictS3UnderTest, running_strict_s3
 from servers.strict_s3_http import Fault
 
+from tagmill.worker.canary import Canary, Portrait, differences
+from tagmill.worker.capabilities import Capabilities
 from tagmill.worker.errors import CredentialsError, SinkConflictError, SinkRejectedError
 from tagmill.worker.models import ImageRef, S3Object, Write, WriteStatus
 from tagmill.worker.sinks import encoding
@@ -52,12 +54,16 @@ class Library:
     """A bucket with images, and the sink under test."""
 
     def __init__(
-        self, server: StrictS3UnderTest, *, acls_enabled: bool = False, versioned: bool = False
+        self,
+        server: StrictS3UnderTest,
+        *,
+        known: Callable[[str], Capabilities] = Capabilities.of_s3,
+        **bucket: bool,
     ) -> None:
         self.server = server
-        self.bucket = server.new_bucket(acls_enabled=acls_enabled, versioned=versioned)
+        self.bucket = server.new_bucket(**bucket)
         self.client = client_of(server)
-        self.sink = S3MetadataSink(self.client, lanes=4)
+        self.sink = S3MetadataSink(self.client, lanes=4, known=known)
 
     def put(self, **fields: Any) -> ImageRef:
         """A new image as a listing would name it."""
@@ -87,6 +93,13 @@ class Library:
         return sum(
             event.operation == "CopyObject" for event in self.server.events if event.bucket == self.bucket
         )
+
+    async def portrait(self, ref: ImageRef) -> Portrait:
+        canary = Canary(self.client, TAGGING.run_id, Capabilities.of_s3)
+        portrait = await canary.portrait(cast(S3Object, ref.source))
+        await canary.aclose()
+        assert portrait is not None
+        return portrait
 
     async def write(self, ref: ImageRef, tagging: Tagging = TAGGING) -> Write:
         return await self.sink.write(ref, tagging, keep)
@@ -215,6 +228,7 @@ class Drawn:
     grants: dict[str, Any]
     versioned: bool
     in_parts: bool
+    proven: bool  #: else each copy is looked at after it
 
     def put_into(self, library: Library) -> ImageRef:
         ref = library.put(**self.fields, **self.encryption, **self.grants)
@@ -226,7 +240,7 @@ class Drawn:
         return "etag" if self.in_parts or "SSEKMSKeyId" in self.encryption else ""
 
 
-drawn = st.builds(Drawn, fields, encryptions, acls, st.booleans(), st.booleans())
+drawn = st.builds(Drawn, fields, encryptions, acls, st.booleans(), st.booleans(), st.booleans())
 combinations = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -246,11 +260,16 @@ def test_thousands_of_combinations_of_fields_are_as_they_were(
 
 
 async def assert_kept_and_undone(server: StrictS3UnderTest, drawn: Drawn) -> None:
-    """Two runs write, and are undone: all that is not ours stays, and ours comes and goes."""
-    library = Library(server, acls_enabled=bool(drawn.grants), versioned=drawn.versioned)
+    """Two runs write, and are undone: all that is not ours stays, and ours comes and goes.
+
+    Nothing of it looks like harm to a canary.
+    """
+    known = Capabilities.of_s3 if drawn.proven else Capabilities
+    library = Library(server, known=known, acls_enabled=bool(drawn.grants), versioned=drawn.versioned)
     ref = drawn.put_into(library)
     states = [everything(library.stored(ref), drawn.changing)]
     foreign = everything_else(library.stored(ref), drawn.changing)
+    portrait = await library.portrait(ref)
     runs = []
     for tagging in (TAGGING, OTHER_ANSWER):
         runs.append(await library.run(ref, tagging))
@@ -258,10 +277,12 @@ async def assert_kept_and_undone(server: StrictS3UnderTest, drawn: Drawn) -> Non
         assert everything_else(library.stored(ref), drawn.changing) == foreign
         assert library.labels(ref) == tagging.tags["auto"]
         states.append(everything(library.stored(ref), drawn.changing))
+    assert differences(portrait, await library.portrait(ref)) == []
     while runs:
         assert everything(library.stored(ref), drawn.changing) == states.pop()
         assert (await library.sink.undo(ref, runs.pop())).status is WriteStatus.WRITTEN
     assert everything(library.stored(ref), drawn.changing) == states.pop()
+    assert differences(portrait, await library.portrait(ref)) == []
     assert library.copies() == 4
     await library.sink.aclose()
 
