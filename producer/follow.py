@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
+from tagmill.config.settings import Settings
 from tagmill.producer.display import Display
+from tagmill.producer.interrupts import Interrupt
 from tagmill.producer.live import LiveRun
 from tagmill.worker.complaints import Complaints
 from tagmill.worker.errors import RedisUnavailableError
 from tagmill.worker.models import Json
+from tagmill.worker.publisher import Publisher
 from tagmill.worker.refill import Refill
+from tagmill.worker.state.board import Board
+from tagmill.worker.store.runs import Runs, RunSpec
 
 TICK_SECONDS = 0.5
 NO_REDIS = "redis_unavailable"  #: log event
-
-
-@dataclass(slots=True)
-class Interrupt:
-    """What Ctrl-C asks for; a second one does not reach us."""
-
-    asked: bool = False
 
 
 class Follower:
@@ -32,7 +30,7 @@ class Follower:
         display: Display,
         *,
         interrupt: Interrupt,
-        check_planner: Callable[[], None],
+        check_planner: Callable[[], None] = lambda: None,
         supervise: Callable[[], None] = lambda: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -45,11 +43,15 @@ class Follower:
     def follow(self) -> Json:
         """Return the summary of a run that is completed, paused, cancelled, or left by Ctrl-C."""
         summary = self._look()
-        while summary["state"] == "running" and not self._interrupt.asked:
+        while self._goes_on(summary) and not self._interrupt.asked:
             self._check_planner()
             self._sleep(TICK_SECONDS)
             summary = self._look()
         return summary
+
+    def _goes_on(self, summary: Json) -> bool:
+        """A cancelled run is followed until it has all its rows."""
+        return summary["state"] in {"running", "cancelled"} and not self._live.over
 
     def _look(self) -> Json:
         self._supervise()
@@ -61,3 +63,16 @@ class Follower:
         summary = self._live.summary()
         self._display.update(summary, planning=self._live.planning)
         return summary
+
+
+@contextlib.contextmanager
+def refilling(
+    settings: Settings, runs: Runs, spec: RunSpec, board: Board, redis_url: str
+) -> Iterator[Refill]:
+    """Yield a refill that takes its turn. A fleet has more runs: whoever leads serves them all."""
+    publisher = Publisher(redis_url, settings.redis_prefix)
+    refill = Refill(runs.files, board, publisher, only=spec.run_id if spec.embedded else None)
+    try:
+        yield refill
+    finally:
+        refill.resign()

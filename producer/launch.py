@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from tagmill.config.celery import QUEUE
 from tagmill.config.settings import Settings
-from tagmill.producer.display import NO_WORKER, Display, Print, open_display
+from tagmill.producer.display import NO_WORKER, Display, open_display
 from tagmill.producer.embedded import Embedded
-from tagmill.producer.follow import Follower, Interrupt
+from tagmill.producer.follow import Follower, refilling
+from tagmill.producer.interrupts import Interrupt, interrupts
 from tagmill.producer.live import LiveRun
 from tagmill.producer.pace import Pace
 from tagmill.producer.planning import pass_planner, refuse_empty, reopen_source
 from tagmill.producer.preparation import SANDBOX, RunOptions, account_rate, clear, prepare
+from tagmill.producer.reach import open_board
 from tagmill.producer.safety import SILENT, Dialogue
 from tagmill.producer.sources.opening import open_original
 from tagmill.producer.sources.s3_client import listing_client
@@ -29,13 +28,10 @@ from tagmill.producer.state_dir import announce, locked, refuse_second, state_di
 from tagmill.worker.background import Background
 from tagmill.worker.errors import ConfigError, NotFoundError
 from tagmill.worker.models import Json, canonical_hash
-from tagmill.worker.publisher import Publisher
 from tagmill.worker.rate import Rate
-from tagmill.worker.refill import Refill
 from tagmill.worker.s3 import s3_client
 from tagmill.worker.state.board import Board
 from tagmill.worker.state.checks import connect_checked
-from tagmill.worker.state.keys import Keys
 from tagmill.worker.store.opening import open_probed
 from tagmill.worker.store.passes import Passes, PassKind, PassSpec
 from tagmill.worker.store.plan import Plan
@@ -107,14 +103,14 @@ class Launch:
                 board = self._board(embedded.redis_url)
                 board.drop_queue()  # of an earlier run: its workers are gone, its messages are not wanted
                 embedded.start_worker(self.spec.run_id)
-                with _interrupts(print_line, DRAINING, embedded.kill_worker) as interrupt:
+                with interrupts(print_line, DRAINING, embedded.kill_worker) as interrupt:
                     summary = self._follow(board, embedded.redis_url, display, interrupt, embedded)
                     if interrupt.asked and summary["state"] == "running":
                         self._pause(board)
-                    if summary["state"] != "completed":
+                    if not _is_over(summary):
                         embedded.stop_worker()  # a second Ctrl-C may come while it drains
                         summary = LiveRun(self.runs.files, self.spec.run_id, board).summary()
-                if summary["state"] == "completed":
+                if _is_over(summary):
                     embedded.kill_worker()  # it holds nothing any more, and Celery takes seconds to leave
                 return summary
 
@@ -135,7 +131,7 @@ class Launch:
             if not board.workers():
                 print(NO_WORKER, file=sys.stderr)  # noqa: T201 - for the user, beside the summary
             return LiveRun(self.runs.files, self.spec.run_id, board).summary()
-        with self._display() as display, _interrupts(display.print_line, LEAVING) as interrupt:
+        with self._display() as display, interrupts(display.print_line, LEAVING) as interrupt:
             return self._follow(board, redis_url, display, interrupt, None)
 
     # --- both ---------------------------------------------------------------------------------------------
@@ -143,27 +139,22 @@ class Launch:
     def _follow(
         self, board: Board, redis_url: str, display: Display, interrupt: Interrupt, embedded: Embedded | None
     ) -> Json:
-        publisher = Publisher(redis_url, self.settings.redis_prefix)
-        # A fleet has other runs: whoever leads serves them all.
-        only = self.spec.run_id if self.spec.embedded else None
-        refill = Refill(self.runs.files, board, publisher, only=only)
         display.waits = lambda: board.waits(self.spec.run_id)
         if embedded is None:
             display.workers = lambda: len(board.workers())
         live = LiveRun(self.runs.files, self.spec.run_id, board)
-        with self._planner() as planner:
-            follower = Follower(
+        with (
+            self._planner() as planner,
+            refilling(self.settings, self.runs, self.spec, board, redis_url) as refill,
+        ):
+            return Follower(
                 live,
                 refill,
                 display,
                 interrupt=interrupt,
                 check_planner=planner.raise_error,
                 supervise=embedded.supervise if embedded else lambda: None,
-            )
-            try:
-                return follower.follow()
-            finally:
-                refill.resign()
+            ).follow()
 
     def _planner(self) -> Background:
         if self.current.kind is PassKind.FOLLOWERS:
@@ -175,7 +166,7 @@ class Launch:
 
     def _board(self, redis_url: str) -> Board:
         """Connect, and make Redis forget what it knew of the run before it was lifted from a pause."""
-        board = Board(connect_checked(redis_url), Keys(self.settings.redis_prefix), QUEUE)
+        board = open_board(self.settings, redis_url)
         if self.is_new:
             board.forget_run(self.spec.run_id)
         if self.current.number:
@@ -231,7 +222,7 @@ def reopen_run(settings: Settings, run_id: str, caps: Mapping[str, Any]) -> Laun
     spec = runs.read(run_id)
     current = Passes(runs.files, run_id).newest()
     check_reopenable(settings, spec, current.kind)
-    lift_pause(runs, run_id, caps, anew=spec.embedded)
+    lift_pause(runs, run_id, current, caps, anew=spec.embedded)
     return Launch(settings, runs, spec, current)
 
 
@@ -240,24 +231,38 @@ def check_reopenable(settings: Settings, spec: RunSpec, kind: PassKind) -> None:
     run_id = spec.run_id
     if spec.embedded and settings.redis_url is not None:
         raise ConfigError(f"run {run_id} was started without a fleet: unset TAGMILL_REDIS_URL to go on")
+    if not spec.embedded:
+        return  # who asks the service there are the workers
     if kind.calls and spec.engine != SANDBOX and not settings.has_credentials:
         raise ConfigError("no Filestack credentials: set TAGMILL_FILESTACK_API_KEY and …_APP_SECRET")
-    if spec.embedded:
-        refuse_second(state_dir(settings.state_dir))
+    refuse_second(state_dir(settings.state_dir))
 
 
-def lift_pause(runs: Runs, run_id: str, caps: Mapping[str, Any] = NO_CAPS, *, anew: bool) -> None:
-    """Let it go on, under these caps; `anew`: its time begins now, as nothing worked on it until now.
+def lift_pause(
+    runs: Runs, run_id: str, current: PassSpec, caps: Mapping[str, Any] = NO_CAPS, *, anew: bool
+) -> None:
+    """Let this pass go on, under these caps; `anew`: its time begins now, as nothing worked on it until now.
 
     Raise `ConfigError` for a cancelled run.
     """
     control = runs.control(run_id)
-    if control.verb is Verb.CANCEL:
-        raise ConfigError(f"run {run_id} was cancelled; start a new one")
+    refuse_cancelled(control, run_id, current)
     if anew or caps or not control.running:
         now = _now()
         since = now if anew else ""
         runs.set_control(run_id, Control(verb=Verb.RESUME, by="run", at=now, since=since, **caps))
+
+
+def refuse_cancelled(control: Control, run_id: str, intended: PassSpec) -> None:
+    """Raise `ConfigError` for all that would go on with a cancelled run; what it wrote can be taken back."""
+    if control.cancelled is None:
+        return
+    if intended.number <= control.cancelled or intended.kind is not PassKind.UNDO:
+        raise ConfigError(f"run {run_id} was cancelled, for good: its rows can be exported and undone")
+
+
+def _is_over(summary: Json) -> bool:
+    return summary["state"] in {"completed", "cancelled"} and not summary["remaining"]
 
 
 def open_runs(settings: Settings) -> Runs:
@@ -266,28 +271,6 @@ def open_runs(settings: Settings) -> Runs:
 
 def store_client(settings: Settings) -> S3Client:
     return s3_client(settings.s3_endpoint_url, connections=STORE_RETRIES, retries=STORE_RETRIES)
-
-
-@contextlib.contextmanager
-def _interrupts(
-    print_line: Print, said: str, on_second: Callable[[], None] = lambda: None
-) -> Iterator[Interrupt]:
-    """Turn the first Ctrl-C or TERM into a wish, the second into an end."""
-    interrupt = Interrupt()
-
-    def hear(_signal: int, _frame: object) -> None:
-        if interrupt.asked:
-            on_second()
-            raise KeyboardInterrupt
-        interrupt.asked = True
-        print_line(said)
-
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupt
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _now() -> str:

@@ -34,6 +34,7 @@ class LiveRun:
         self._images = Plan(files, run_id, 0)
         self.current = self._passes.newest()
         self._pass = LivePass(files, self.run_id, self.current.number)
+        self.over = False  #: at the last look, nothing more was to come of it
 
     def summary(self) -> Json:
         """Return the same object that `summary.json` will hold."""
@@ -43,6 +44,7 @@ class LiveRun:
             final = self._final()
             if final is not None:
                 return final
+        self.over = False
         return summary(
             self.spec,
             self.current,
@@ -71,7 +73,8 @@ class LiveRun:
             self._pass = LivePass(self._files, self.run_id, newest.number)
             return self.summary()
         final = read_summary(self._files, self.run_id)
-        return final if final and final["pass"] == self.current.number else None
+        self.over = final is not None and final["pass"] == self.current.number
+        return final if self.over else None
 
     def _counts(self) -> Counts | None:
         """Return what Redis knows; None when it does not."""

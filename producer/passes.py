@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 import orjson
 
 from tagmill.config.settings import Settings
-from tagmill.producer.launch import Launch, check_reopenable, lift_pause
+from tagmill.producer.launch import Launch, check_reopenable, lift_pause, refuse_cancelled
 from tagmill.producer.revision import Revision
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.models import Json, WriteStatus
 from tagmill.worker.store.manifest import Manifest
 from tagmill.worker.store.passes import Passes, PassKind, PassSpec
-from tagmill.worker.store.runs import Runs
+from tagmill.worker.store.runs import Runs, Verb
 from tagmill.worker.summary import finished
 
 NAMED = 20  #: images that a command lists by name
@@ -56,9 +56,13 @@ def propose(runs: Runs, run_id: str, wish: Wish) -> PassSpec:
 
     Raise `ConfigError` while something else is being done to the run.
     """
-    newest = Passes(runs.files, run_id).newest()
+    newest, control = Passes(runs.files, run_id).newest(), runs.control(run_id)
     if finished(runs.files, run_id, newest.number):
-        return wish.after(newest)
+        proposed = wish.after(newest)
+        refuse_cancelled(control, run_id, proposed)
+        return proposed
+    if control.of(newest.number) is Verb.CANCEL:
+        raise ConfigError(f"run {run_id} is being cancelled: wait for that with `tagmill cancel {run_id}`")
     if wish.is_what(newest):
         return newest
     doing = f"pass {newest.number} ({newest.kind})" if newest.number else "its first pass"
@@ -111,7 +115,7 @@ def begin(settings: Settings, runs: Runs, run_id: str, proposed: PassSpec) -> La
     """Raise `ConfigError` where the run cannot be gone on with here, before the pass is made."""
     spec = runs.read(run_id)
     check_reopenable(settings, spec, proposed.kind)
-    lift_pause(runs, run_id, anew=True)
+    lift_pause(runs, run_id, proposed, anew=True)
     passes = Passes(runs.files, run_id)
     passes.create(proposed)
     return Launch(settings, runs, spec, passes.read(proposed.number))

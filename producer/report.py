@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import orjson
 
 from tagmill.producer.exit_codes import PAUSE_REASONS, ExitCode
-from tagmill.worker.models import Json, Status
+from tagmill.worker.models import SCHEMA, Json, Status
+from tagmill.worker.store.runs import CAPS, RunSpec
 
 
 def print_summary(
@@ -18,6 +19,14 @@ def print_summary(
     text = orjson.dumps(summary).decode() if as_json else describe_summary(summary, message, passed_over)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def print_caps(spec: RunSpec, *, as_json: bool) -> None:
+    """Print what holds now of what can be changed of a run."""
+    caps = {"schema": SCHEMA, "run_id": spec.run_id} | {name: getattr(spec, name) for name in CAPS}
+    told = ", ".join(f"{name.replace('_', ' ')} {caps[name]}" for name in CAPS if caps[name] is not None)
+    text = orjson.dumps(caps).decode() if as_json else f"run {spec.run_id}: {told}"
+    sys.stdout.write(text + "\n")
 
 
 def describe_summary(
@@ -37,7 +46,7 @@ def describe_summary(
         lines.append(f"  write-backs: {_nonzero(summary['writes'])}")
     if summary["skipped"]:
         lines.append("  skipped: the manifest says why (already_tagged: --force pays for it again)")
-    if summary["state"] == "completed":
+    if summary["state"] in {"completed", "cancelled"} and not summary["remaining"]:
         lines.append(f"  manifest: {summary['manifest']}")
         if summary["failed"] or summary["quarantined"]:
             lines.append(f"  failures: {summary['run_dir']}/failures.jsonl")

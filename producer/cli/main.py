@@ -8,6 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from tagmill.producer.cli.complaint import complain
+from tagmill.producer.cli.control import cancel, change, pause, resume
 from tagmill.producer.cli.doctor import doctor
 from tagmill.producer.cli.export import export
 from tagmill.producer.cli.failures import failures
@@ -34,6 +35,10 @@ app.command()(status)
 app.command()(doctor)
 app.command()(gc)
 app.command()(failures)
+app.command()(pause)
+app.command()(resume)
+app.command("set")(change)
+app.command()(cancel)
 app.command()(retry)
 app.command()(retag)
 app.command()(undo)

@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tagmill.worker.errors import ConfigError
+from tagmill.worker.rate import Rate
+
 if TYPE_CHECKING:
     from tagmill.config.settings import Settings
+
+_CAPS = ("concurrency", "max_duration")  #: settings that a control may change
 
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID")]
 RunStore = Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix that keeps all runs.")]
@@ -34,3 +39,19 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
     from tagmill.config.settings import Settings  # noqa: PLC0415 - as above
 
     return settings_from(**{name: options[name] for name in Settings.model_fields if name in options})
+
+
+def caps_of(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the caps that a command was given, as a control has them; a setting is for new runs."""
+    caps = {name: getattr(settings, name) for name in _CAPS if options.get(name) is not None}
+    if (rate := parse_rate(options.get("rate"))) is not None:
+        caps["rate"] = str(rate)
+    return caps
+
+
+def parse_rate(text: str | None) -> Rate | None:
+    """Raise `ConfigError`."""
+    try:
+        return Rate.parse(text) if text is not None else None
+    except ValueError as error:
+        raise ConfigError(f"--rate: {error}") from None

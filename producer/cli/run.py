@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,13 +15,11 @@ from tagmill.producer.cli.options import (
     RedisUrl,
     RunStore,
     StateDir,
+    caps_of,
+    parse_rate,
     settings_of,
 )
 from tagmill.worker.errors import ConfigError
-from tagmill.worker.rate import Rate
-
-if TYPE_CHECKING:
-    from tagmill.config.settings import Settings
 
 
 def run(  # noqa: PLR0913 - an option each
@@ -118,11 +116,11 @@ def run(  # noqa: PLR0913 - an option each
         write_backs = [write_back, sidecar_prefix, dedupe, probe, allow_new_versions, allow_copy_events]
         frozen = [engine, *write_backs, policy, transfer, keep_uploads, chunk_size, price_per_1000]
         _refuse_any(source, selection != SourceOptions(), rate, run_id, *frozen, shared_path, force)
-        launch = reopen_run(settings, resume, _caps(settings, max_duration=max_duration))
+        launch = reopen_run(settings, resume, caps_of(settings, {"max_duration": max_duration}))
     elif source is None:
         raise ConfigError("name a SOURCE: s3://bucket/prefix, a folder, or a list of handles")
     else:
-        options = RunOptions(rate=_parse_rate(rate), run_id=run_id, shared_path=shared_path, force=force)
+        options = RunOptions(rate=parse_rate(rate), run_id=run_id, shared_path=shared_path, force=force)
         launch = create_run(settings, parse_source(source, selection), options, dialogue(as_json=as_json))
     go(launch, detach=detach, as_json=as_json)
 
@@ -130,15 +128,3 @@ def run(  # noqa: PLR0913 - an option each
 def _refuse_any(*said: object) -> None:
     if any(value is not None and value is not False for value in said):
         raise ConfigError("--resume goes on with what was planned: name no SOURCE, change only a cap")
-
-
-def _caps(settings: Settings, **given: Any) -> dict[str, Any]:
-    """Return those that were given, as a control has them; a setting is for new runs."""
-    return {name: getattr(settings, name) for name, value in given.items() if value is not None}
-
-
-def _parse_rate(text: str | None) -> Rate | None:
-    try:
-        return Rate.parse(text) if text is not None else None
-    except ValueError as error:
-        raise ConfigError(f"--rate: {error}") from None

@@ -11,7 +11,8 @@ from fakes.runs import FIRST_PASS, RUN, SmallRun
 from structlog.testing import capture_logs
 
 from tagmill.producer.display import Display
-from tagmill.producer.follow import TICK_SECONDS, Follower, Interrupt
+from tagmill.producer.follow import TICK_SECONDS, Follower
+from tagmill.producer.interrupts import Interrupt
 from tagmill.producer.live import LiveRun
 from tagmill.producer.pace import Pace
 from tagmill.worker.compaction import Compaction
@@ -72,7 +73,9 @@ class Following:
         compaction.finish([compaction.compact(self.run.headers[0], 0)])
 
     def control(self, verb: Verb) -> None:
-        Runs(self.run.files).set_control(RUN, Control(verb=verb, reason="why"))
+        Runs(self.run.files).set_control(
+            RUN, Control(verb=verb, reason="why", cancelled=0 if verb is Verb.CANCEL else None)
+        )
 
 
 def nothing() -> None:
@@ -96,12 +99,19 @@ def test_it_ticks_and_shows_until_the_run_is_completed() -> None:
     assert following.supervised == 3
 
 
-@pytest.mark.parametrize(("verb", "state"), [(Verb.PAUSE, "paused"), (Verb.CANCEL, "cancelled")])
-def test_it_ends_when_somebody_stops_the_run(verb: Verb, state: str) -> None:
+def test_it_ends_when_somebody_pauses_the_run() -> None:
     following = Following(nothing)
-    following.refill._steps.append(lambda: following.control(verb))
+    following.refill._steps.append(lambda: following.control(Verb.PAUSE))
     summary = following.follow()
-    assert (summary["state"], summary["reason"]) == (state, "why")
+    assert (summary["state"], summary["reason"]) == ("paused", "why")
+
+
+def test_a_cancelled_run_is_followed_until_it_has_all_its_rows() -> None:
+    following = Following()
+    following.refill._steps = [lambda: following.control(Verb.CANCEL), nothing, following.complete]
+    summary = following.follow()
+    assert (summary["state"], summary["remaining"]) == ("cancelled", 0)
+    assert following.refill.ticks == 3
 
 
 def test_ctrl_c_leaves_the_run_as_it_is() -> None:

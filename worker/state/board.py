@@ -109,6 +109,13 @@ class Board:
             pipe.zrange(self._keys.parked(), 0, -1)
             return {member.decode() for member in pipe.execute()[1]}
 
+    def unpark(self, run_id: str) -> None:
+        """Let chunks of that run be published at once: what they waited for may have changed."""
+        with translated():
+            parked = self._redis.zrange(self._keys.parked(), 0, -1)
+            if members := [member for member in parked if member.startswith(f"{run_id}/".encode())]:
+                self._redis.zrem(self._keys.parked(), *members)
+
     def leased(self, chunks: Sequence[Chunk]) -> set[str]:
         """Ids of those chunks that a worker holds."""
         if not chunks:
