@@ -8,7 +8,7 @@ import structlog
 
 from tagmill.worker.counts import Counts
 from tagmill.worker.engine_config import engine_config, engine_version
-from tagmill.worker.models import Chunk, Json, Outcome, Status, Write, WriteStatus
+from tagmill.worker.models import Chunk, Outcome, Status, Write, WriteStatus
 from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rows import RowContext, row_for
 from tagmill.worker.state.board import Board
@@ -16,7 +16,7 @@ from tagmill.worker.state.journal import Entry, after_death
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.parts import Parts
 from tagmill.worker.store.passes import PassSpec
-from tagmill.worker.store.plan import Plan, Planned
+from tagmill.worker.store.plan import Plan
 from tagmill.worker.store.runs import RunSpec
 from tagmill.worker.store.undo import undo_lines
 
@@ -46,20 +46,16 @@ class Cancellation:
     def settle(self, chunk: Chunk) -> None:
         """Commit a chunk that no worker holds, with all that its journal tells."""
         entries, previous = self._board.journal(chunk), self._board.undo_values(chunk)
-        images = self._plan.images(chunk)
-        rows = [self._row(chunk, index, image, entries) for index, image in enumerate(images)]
+        rows = [
+            row_for(self._context, chunk, index, image, self._outcome(entries.get(index, NOT_BEGUN)))
+            for index, image in enumerate(self._plan.images(chunk))
+        ]
         if previous:
             self._parts.keep_undo(chunk, undo_lines(rows, previous))
         if not self._parts.commit(chunk, rows):
             rows = list(self._parts.rows(chunk))  # its worker got as far as that
         self._board.close_chunk(chunk, Counts.of_rows(rows))
         _report_uploads(entries)
-
-    def _row(self, chunk: Chunk, index: int, image: Planned, entries: dict[int, Entry]) -> Json:
-        outcome = self._outcome(entries.get(index, NOT_BEGUN))
-        return row_for(
-            self._context, chunk.shard, chunk.offset + index, image.ref, outcome, earlier=image.row
-        )
 
     def _outcome(self, entry: Entry) -> Outcome:
         if entry.in_flight:

@@ -24,7 +24,7 @@ from tagmill.worker.errors import (
     RunStoreUnavailableError,
     WriteBackSafetyError,
 )
-from tagmill.worker.models import Chunk, Json, Outcome, Status
+from tagmill.worker.models import Chunk, Json, Outcome
 from tagmill.worker.paid import Calls
 from tagmill.worker.pipeline import Pipeline
 from tagmill.worker.rate import Rate
@@ -210,15 +210,9 @@ class Work:
         await self._pulse.note_control(control)
 
     def _settled(self, index: int, outcome: Outcome) -> None:
-        row = self._row(index, self._images[index], outcome)
+        row = row_for(self._runner.context, self._chunk, index, self._images[index], outcome)
         self._rows[index] = row
         self._counts.add_row(row)
-
-    def _row(self, index: int, planned: Planned, outcome: Outcome) -> Json:
-        context, chunk = self._runner.context, self._chunk
-        row = row_for(context, chunk.shard, chunk.offset + index, planned.ref, outcome, earlier=planned.row)
-        waits = planned.duplicate_of is not None and outcome.status is Status.DUPLICATE
-        return row | {"duplicate_of": planned.duplicate_of} if waits else row
 
     # --- every second -------------------------------------------------------------------------------------
 

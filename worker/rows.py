@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tagmill.worker.counts import is_waiting
 from tagmill.worker.models import (
     SCHEMA,
     Answer,
     BadLine,
+    Chunk,
     Failure,
     Handle,
     ImageRef,
@@ -26,6 +27,9 @@ from tagmill.worker.models import (
 from tagmill.worker.money import cost_of
 from tagmill.worker.policy import FILTERED, TagPolicy
 from tagmill.worker.store.passes import PassKind
+
+if TYPE_CHECKING:
+    from tagmill.worker.store.plan import Planned
 
 ERROR_LENGTH = 500  #: characters of a message that a row keeps
 FRESH = "fresh"  #: flag: its content changed since its last tags
@@ -49,15 +53,17 @@ class RowContext:
     price_per_1000: str | None = None  #: decimal
 
 
-def row_for(
-    context: RowContext, shard: int, index: int, ref: ImageRef, outcome: Outcome, *, earlier: Json | None
-) -> Json:
-    """The row of an image; `earlier`: the one that a later pass revises."""
+def row_for(context: RowContext, chunk: Chunk, index: int, planned: Planned, outcome: Outcome) -> Json:
+    """The row of the image at that index of the chunk; in a later pass it revises an earlier one."""
+    earlier = planned.row
     if earlier is None:
-        return build_row(context, shard, index, ref, outcome)
-    if outcome.status is Status.CANCELLED and not is_waiting(earlier):
-        return left_row(context, earlier, outcome)
-    return later_row(context, earlier, ref, outcome)
+        row = build_row(context, chunk.shard, chunk.offset + index, planned.ref, outcome)
+    elif outcome.status is Status.CANCELLED and not is_waiting(earlier):
+        row = left_row(context, earlier, outcome)
+    else:
+        row = later_row(context, earlier, planned.ref, outcome)
+    waits = planned.duplicate_of is not None and outcome.status is Status.DUPLICATE
+    return row | {"duplicate_of": planned.duplicate_of} if waits else row
 
 
 def build_row(context: RowContext, shard: int, index: int, ref: ImageRef, outcome: Outcome) -> Json:

@@ -118,16 +118,13 @@ class Copies:
         compaction.finish([compaction.compact(header, 0) for header in headers])
 
     def commit(self, current: PassSpec, chunk: Chunk) -> list[Json]:
-        images = enumerate(Plan(self.files, RUN, current.number).images(chunk), start=chunk.offset)
-        rows = [self.row(current, chunk.shard, index, image) for index, image in images]
+        context = RowContext(RUN, current.number, TagPolicy(), "fake", "1", "f" * 16, current.kind)
+        rows = [
+            row_for(context, chunk, index, image, self.outcome(current, image))
+            for index, image in enumerate(Plan(self.files, RUN, current.number).images(chunk))
+        ]
         Parts(self.files, RUN, current.number).commit(chunk, rows)
         return rows
-
-    def row(self, current: PassSpec, shard: int, index: int, image: Planned) -> Json:
-        context = RowContext(RUN, current.number, TagPolicy(), "fake", "1", "f" * 16, current.kind)
-        row = row_for(context, shard, index, image.ref, self.outcome(current, image), earlier=image.row)
-        waits = image.duplicate_of is not None and row["status"] == "duplicate"
-        return row | {"duplicate_of": image.duplicate_of} if waits else row
 
     def outcome(self, current: PassSpec, image: Planned) -> Outcome:
         if self.cancelled:
