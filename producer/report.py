@@ -45,7 +45,7 @@ def describe_summary(
     if any(summary["writes"].values()):
         lines.append(f"  write-backs: {_nonzero(summary['writes'])}")
     if summary["skipped"]:
-        lines.append("  skipped: the manifest says why (already_tagged: --force pays for it again)")
+        lines.append("  skipped: no image, or tagged already (--force pays again); the manifest says which")
     if summary["state"] in {"completed", "cancelled"} and not summary["remaining"]:
         lines.append(f"  manifest: {summary['manifest']}")
         if summary["failed"] or summary["quarantined"]:

@@ -38,7 +38,7 @@ def test_a_completed_run_says_where_its_results_are() -> None:
         "  9 tagged, 2 failed, 1 skipped",
         "  14 calls (1 maybe charged, 3 throttled)",
         "  write-backs: 8 written, 1 stale",
-        "  skipped: the manifest says why (already_tagged: --force pays for it again)",
+        "  skipped: no image, or tagged already (--force pays again); the manifest says which",
         "  manifest: runs-here/runs/a-run/manifest.jsonl",
         "  failures: runs-here/runs/a-run/failures.jsonl",
     ]
