@@ -10,13 +10,15 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from tagmill.sandbox.answers import ANSWERS
 from tagmill.sandbox.config import SandboxConfig
 from tagmill.sandbox.control import Control
 from tagmill.sandbox.edge import Edge
 from tagmill.sandbox.file_api import FileApi
+from tagmill.sandbox.intelligence import Intelligence
 from tagmill.sandbox.load import LoadAnswers
 from tagmill.sandbox.parts import Parts
-from tagmill.sandbox.tagging import Tagging
+from tagmill.sandbox.tasks import Tasks
 
 
 def create_app(config: SandboxConfig) -> Starlette:
@@ -35,7 +37,9 @@ def create_app(config: SandboxConfig) -> Starlette:
             async with parts.sources:
                 yield {"load": load}
 
-    edge = Edge(parts, Tagging(parts, load))
+    intelligence = Intelligence(parts)
+    offered = dict.fromkeys(ANSWERS, intelligence.asked)
+    edge = Edge(parts, Tasks(parts, load, offered))
     routes = [*Control(parts).routes(), *FileApi(parts).routes(), Mount("", app=edge)]
     return Starlette(routes=routes, lifespan=lifespan)
 

@@ -11,17 +11,17 @@ from starlette.types import Receive, Scope, Send
 from tagmill.sandbox.access import permit_delivery
 from tagmill.sandbox.parts import Parts
 from tagmill.sandbox.replies import Refusal, not_found, text_reply
-from tagmill.sandbox.tagging import Tagging
+from tagmill.sandbox.tasks import Tasks
 from tagmill.sandbox.urls import Address, AddressError, HandleSource, parse_address
 from tagmill.sandbox.wire import send_reply
 
 
 class Edge:
-    """An ASGI application for every path that no API claims; a new task gets its branch in `_route`."""
+    """An ASGI application for every path that no API claims."""
 
-    def __init__(self, parts: Parts, tagging: Tagging) -> None:
+    def __init__(self, parts: Parts, tasks: Tasks) -> None:
         self._parts = parts
-        self._tagging = tagging
+        self._tasks = tasks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -39,18 +39,18 @@ class Edge:
         except AddressError as error:
             await self._malformed(scope, send, error)
             return
-        if address.task("tags") and scope["method"] == "GET":
-            await self._tagging(scope, receive, send, address)
-        elif not address.tasks:
+        if not address.tasks:
             await self._deliver(scope, receive, send, address)
+        elif scope["method"] == "GET" and any(task.name in self._tasks.offered for task in address.tasks):
+            await self._tasks(scope, receive, send, address)
         else:
             raise Refusal(text_reply(400, f"the sandbox does not offer the task `{address.tasks[-1].name}`"))
 
     async def _malformed(self, scope: Scope, send: Send, error: AddressError) -> None:
         reply = text_reply(400, str(error))
-        if b"tags" not in scope["raw_path"]:
+        if not any(name.encode() in scope["raw_path"] for name in self._tasks.offered):
             raise Refusal(reply) from error
-        await self._tagging.refuse(reply, send)
+        await self._tasks.refuse(reply, send)
 
     async def _deliver(self, scope: Scope, receive: Receive, send: Send, address: Address) -> None:
         if not isinstance(address.source, HandleSource):

@@ -11,8 +11,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from tagmill.sandbox.faults import Fault
+from tagmill.sandbox.faults import ODD_DATA, Fault
 from tagmill.sandbox.replies import (
+    ERROR,
     JSON,
     Reply,
     invalid_application,
@@ -49,8 +50,8 @@ def instead(fault: Fault) -> Reply:
 
 
 def spoil(fault: Fault, reply: Reply) -> Reply:
-    """The same answer with odd data; other replies as they are."""
-    if reply.status != 200:  # noqa: PLR2004 - OK
+    """The same answer with odd data, if that is the fault; errors as they are."""
+    if fault not in ODD_DATA or reply.status >= ERROR:
         return reply
     answer = json.loads(reply.body)
     _ODD[fault](answer["tags"])

@@ -14,7 +14,15 @@ from typing import Any
 
 
 class Operation(StrEnum):
+    """A task of the processing edge by its name, or a call of the File API."""
+
     TAGS = "tags"
+    SFW = "sfw"
+    CAPTION = "caption"
+    OCR = "ocr"
+    COPYRIGHT = "copyright"
+    IMAGE_SENTIMENT = "image_sentiment"
+    DOC_DETECTION = "doc_detection"
     STORE = "store"
     DELETE = "delete"
 

@@ -19,7 +19,7 @@ NO_ANSWER = 0  #: stands for the status where a connection was reset or left han
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One tags request on its way."""
+    """One request for a task on its way."""
 
     number: int
     monotonic: float
@@ -38,7 +38,7 @@ class Ledger:
 
     def reset(self) -> None:
         self.close()
-        self.times = array("d")  #: monotonic seconds of every tags request
+        self.times = array("d")  #: monotonic seconds of every request for a task
         self.billed = 0
         self.cached = 0
         self.throttled = 0
@@ -52,14 +52,15 @@ class Ledger:
         self.times.append(now)
         return Arrival(len(self.times), now, self._clock())
 
-    def settle(self, arrival: Arrival, image: str, status: int, *, billed: bool) -> None:
+    def settle(self, arrival: Arrival, task: str, image: str, status: int, *, billed: bool) -> None:
         """Written before the answer leaves, so a charge is on record whatever becomes of the client."""
         self.billed += billed
         self._by_status[status] += 1
         if self._log is not None:
             row = {"n": arrival.number, "monotonic": arrival.monotonic, "wall": arrival.wall}
             line = json.dumps(
-                {**row, "image": image, "status": status, "billed": billed}, separators=(",", ":")
+                {**row, "task": task, "image": image, "status": status, "billed": billed},
+                separators=(",", ":"),
             )
             self._log.write(f"{line}\n".encode())
 

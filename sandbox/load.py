@@ -14,7 +14,6 @@ from typing import Any
 import h11
 
 from tagmill.sandbox.ledger import Ledger
-from tagmill.sandbox.replies import JSON, Reply
 from tagmill.sandbox.urls import Address, HandleSource
 from tagmill.sandbox.wire import EdgeProtocol
 
@@ -77,10 +76,6 @@ class LoadAnswers:
 
 def is_handle(text: bytes) -> bool:
     return len(text) == HANDLE_LENGTH and not text.translate(None, _HANDLE_BYTES)
-
-
-def load_reply(name: str) -> Reply:
-    return Reply(200, made_up_tags(name.encode(errors="surrogateescape")), JSON)
 
 
 class LoadProtocol(EdgeProtocol):

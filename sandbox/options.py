@@ -1,7 +1,8 @@
-"""What a tags request asks for besides the image: version, caching, resizing."""
+"""What a request for an intelligence task asks for besides the image: parameters, caching, resizing."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tagmill.sandbox.cache import LIFETIME_SECONDS, LONGEST_SECONDS
@@ -9,38 +10,48 @@ from tagmill.sandbox.pictures import WORKING_EDGE
 from tagmill.sandbox.replies import Refusal, invalid_parameter, text_reply
 from tagmill.sandbox.urls import Address, Task
 
-VERSIONS = ("1", "2")
+VERSIONS = frozenset({"1", "2"})
+_TRUTHS = frozenset({"true", "false"})
+#: Of each task its parameters, and the values that they may have.
+_PARAMETERS: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "tags": {"version": VERSIONS, "v": VERSIONS},
+    "doc_detection": {"coords": frozenset({"true"}), "preprocess": _TRUTHS},
+}
 _RESIZE = {"width", "w", "height", "h", "fit", "f", "align", "a"}
 _EDGES = {"width", "w", "height", "h"}
 
 
 @dataclass(frozen=True, slots=True)
-class TagOptions:
-    version: int = 2
+class TaskOptions:
+    task: Task
     lifetime_seconds: float | None = LIFETIME_SECONDS  #: None: past the cache
     longest_edge: int = WORKING_EDGE
 
     @classmethod
-    def of(cls, address: Address) -> TagOptions:
+    def of(cls, address: Address) -> TaskOptions:
         """Raise Refusal for a task or parameter that is not offered."""
-        if address.tasks[-1].name != "tags":
-            raise Refusal(text_reply(400, "tags must be the last task"))
-        by_name = {task.name: task for task in address.tasks}
-        if unknown := by_name.keys() - {"tags", "cache", "resize"}:
-            raise Refusal(text_reply(400, f"the sandbox does not offer the task `{min(unknown)}`"))
+        task = address.tasks[-1]
+        before = {task.name: task for task in address.tasks[:-1]}
+        if unknown := before.keys() - ({"cache"} if task.name == "doc_detection" else {"cache", "resize"}):
+            raise Refusal(
+                text_reply(400, f"the sandbox does not offer `{min(unknown)}` before `{task.name}`")
+            )
+        check_parameters(task)
         return cls(
-            version=_version(by_name["tags"]),
-            lifetime_seconds=_lifetime(by_name["cache"]) if "cache" in by_name else LIFETIME_SECONDS,
-            longest_edge=_edge(by_name["resize"]) if "resize" in by_name else WORKING_EDGE,
+            task,
+            lifetime_seconds=_lifetime(before["cache"]) if "cache" in before else LIFETIME_SECONDS,
+            longest_edge=_edge(before["resize"]) if "resize" in before else WORKING_EDGE,
         )
 
 
-def _version(task: Task) -> int:
+def check_parameters(task: Task) -> None:
+    """Raise Refusal."""
+    offered = _PARAMETERS.get(task.name, {})
     for name, value in task.params.items():
-        if name not in {"version", "v"} or value not in VERSIONS:
-            raise Refusal(invalid_parameter(name, "tags"))
-        return int(value)
-    return 2
+        if value not in offered.get(name, ()):
+            raise Refusal(invalid_parameter(name, task.name))
+    if task.name == "doc_detection" and "coords" not in task.params:
+        raise Refusal(text_reply(400, "the sandbox answers `doc_detection` with `coords:true` only"))
 
 
 def _lifetime(task: Task) -> float | None:

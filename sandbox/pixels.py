@@ -8,16 +8,11 @@ from __future__ import annotations
 from tagmill.sandbox.colour import Labels, colour_labels, rise
 from tagmill.sandbox.composition import composition_labels, format_labels
 from tagmill.sandbox.light import light_labels, to_luma
-from tagmill.sandbox.pictures import WORKING_EDGE, Picture, open_picture
+from tagmill.sandbox.pictures import Picture
 
 MOST = 20
 LEAST = 10
 CONFIDENT = 40  #: below it a label only fills up to LEAST
-
-
-def tag_file(path: str | bytes, longest_edge: int = WORKING_EDGE) -> Labels:
-    """Raise what `open_picture` raises. Blocks: meant for a thread."""
-    return tag_picture(open_picture(path, longest_edge))
 
 
 def tag_picture(picture: Picture) -> Labels:

@@ -13,6 +13,7 @@ from typing import Any
 
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
+ERROR = 400  #: statuses from here on are errors
 
 
 @dataclass(frozen=True, slots=True)

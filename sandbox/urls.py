@@ -102,9 +102,6 @@ class Address:
     signature: str | None
     cache_key: str  #: the URL without its security: what the CDN tells answers apart by
 
-    def task(self, name: str) -> Task | None:
-        return next((task for task in self.tasks if task.name == name), None)
-
 
 def parse_address(raw_path: bytes) -> Address:
     """Raise AddressError for anything outside the grammar."""

@@ -157,3 +157,7 @@ def test_no_names_are_kept(sandbox: SandboxUnderTest) -> None:
     sandbox.send(f"/{sandbox.security()}/tags/{HANDLES[0]}")
     assert sandbox.stats(images=True)["images"] is None
     assert sandbox.send("/_sandbox/arrivals").json["requests"] is None
+
+
+def test_other_tasks_are_refused(sandbox: SandboxUnderTest) -> None:
+    assert sandbox.send(f"/{sandbox.security()}/sfw/{HANDLES[0]}").status == 400

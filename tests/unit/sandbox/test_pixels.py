@@ -12,12 +12,12 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from tagmill.sandbox import pictures
 from tagmill.sandbox.pictures import TooLargeError, UnreadableError, UnsupportedError, measure, open_picture
-from tagmill.sandbox.pixels import CONFIDENT, LEAST, MOST, tag_file
+from tagmill.sandbox.pixels import CONFIDENT, LEAST, MOST, tag_picture
 
 
 def labels_of(image: Image.Image, folder: Path, name: str = "picture.png") -> dict[str, int]:
     image.save(folder / name)
-    return tag_file(str(folder / name))
+    return tag_picture(open_picture(str(folder / name)))
 
 
 def seen(image: Image.Image, folder: Path, name: str = "picture.png") -> set[str]:
