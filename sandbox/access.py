@@ -12,12 +12,13 @@ from starlette.requests import Request
 from tagmill.sandbox.config import SandboxConfig
 from tagmill.sandbox.policies import UNRESTRICTED, Policy, PolicyError, verify
 from tagmill.sandbox.replies import Refusal, Reply, invalid_application, text_reply, traced_reply
-from tagmill.sandbox.urls import Address, HandleSource, UrlSource
+from tagmill.sandbox.urls import WORKFLOW_TASKS, Address, AliasSource, HandleSource, UrlSource
 
 #: Any one of these in a policy's `call` is enough.
 CONVERT = ("convert",)
 READ = ("read",)
 STAT = ("stat",)
+RUN_WORKFLOW = ("runWorkflow",)
 STORE = ("store", "pick")
 STORE_URL = ("store", "pick", "writeUrl")
 WRITE = ("write",)
@@ -26,12 +27,14 @@ REMOVE = ("remove", "revoke")
 
 def permit_task(config: SandboxConfig, address: Address, now: float) -> Policy:
     """The processing edge refuses in plain text. Raise Refusal."""
-    key_needed = not isinstance(address.source, HandleSource)
+    key_needed = isinstance(address.source, AliasSource | UrlSource)
     if address.api_key not in ({config.api_key} if key_needed else {config.api_key, None}):
         raise Refusal(invalid_application())
     try:
         policy = verify(config.app_secret, address.policy, address.signature, now)
         _check_calls(policy, CONVERT)
+        if address.tasks[-1].name in WORKFLOW_TASKS:
+            _check_calls(policy, RUN_WORKFLOW)
         _check_source(policy, address)
     except PolicyError as error:
         raise Refusal(_in_text(error)) from error

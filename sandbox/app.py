@@ -16,9 +16,11 @@ from tagmill.sandbox.control import Control
 from tagmill.sandbox.edge import Edge
 from tagmill.sandbox.file_api import FileApi
 from tagmill.sandbox.intelligence import Intelligence
+from tagmill.sandbox.jobs import Jobs
 from tagmill.sandbox.load import LoadAnswers
 from tagmill.sandbox.parts import Parts
-from tagmill.sandbox.tasks import Tasks
+from tagmill.sandbox.tasks import Tasks, Understand
+from tagmill.sandbox.workflow_calls import WorkflowCalls
 
 
 def create_app(config: SandboxConfig) -> Starlette:
@@ -34,13 +36,19 @@ def create_app(config: SandboxConfig) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
         with cleanup:
-            async with parts.sources:
+            async with parts.sources, parts.post, parts.background:
                 yield {"load": load}
 
     intelligence = Intelligence(parts)
-    offered = dict.fromkeys(ANSWERS, intelligence.asked)
+    jobs = Jobs(config.workflows, intelligence, parts.deliveries, parts.background, parts.clock)
+    calls = WorkflowCalls(parts, jobs)
+    offered: dict[str, Understand] = {
+        **dict.fromkeys(ANSWERS, intelligence.asked),
+        "run_workflow": calls.run,
+        "workflow_status": calls.status,
+    }
     edge = Edge(parts, Tasks(parts, load, offered))
-    routes = [*Control(parts).routes(), *FileApi(parts).routes(), Mount("", app=edge)]
+    routes = [*Control(parts, jobs).routes(), *FileApi(parts, jobs).routes(), Mount("", app=edge)]
     return Starlette(routes=routes, lifespan=lifespan)
 
 

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from tagmill.sandbox.deliveries import RETRY_SECONDS
 from tagmill.sandbox.faults import FaultRule
+from tagmill.sandbox.webhooks import Receiver
+from tagmill.sandbox.workflows import Workflow, read_workflows
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.rate import Rate
 
@@ -33,6 +36,9 @@ class SandboxConfig:
     cache: bool = True  #: False: every tags call is computed and billed
     cache_errors: bool = False
     faults: tuple[FaultRule, ...] = ()
+    workflows: Mapping[str, Workflow] = field(default_factory=dict)  #: by id
+    webhooks: tuple[Receiver, ...] = ()
+    webhook_retries: tuple[float, ...] = RETRY_SECONDS  #: seconds before each further try
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,7 +57,7 @@ class SandboxConfig:
             raise ConfigError(f"the sandbox has no setting {min(unknown)!r}")
         try:
             return cls(**{**values, **_parsed(values)})
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise ConfigError(f"sandbox configuration: {error}") from error
 
 
@@ -75,4 +81,7 @@ def _parsed(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "rate_limit": Rate.parse(rate) if isinstance(rate, str) else rate,
         "faults": tuple(FaultRule.from_json(rule) for rule in values.get("faults", ())),
+        "workflows": read_workflows(Path(values["workflows"])) if "workflows" in values else {},
+        "webhooks": tuple(Receiver.from_json(one) for one in values.get("webhooks", ())),
+        "webhook_retries": tuple(map(float, values.get("webhook_retries", RETRY_SECONDS))),
     }

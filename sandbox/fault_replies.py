@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -11,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from tagmill.sandbox.faults import ODD_DATA, Fault
+from tagmill.sandbox.faults import ODD_DATA, TRIMMED, Fault
 from tagmill.sandbox.replies import (
     ERROR,
     JSON,
@@ -50,14 +51,21 @@ def instead(fault: Fault) -> Reply:
 
 
 def spoil(fault: Fault, reply: Reply) -> Reply:
-    """The same answer with odd data, if that is the fault; errors as they are."""
-    if fault not in ODD_DATA or reply.status >= ERROR:
+    """The same answer as the fault bends it; errors as they are."""
+    if fault not in ODD_DATA | TRIMMED or reply.status >= ERROR:
         return reply
-    answer = json.loads(reply.body)
-    _ODD[fault](answer["tags"])
-    if fault is Fault.EXTRA_KEYS:
-        answer["request_id"] = "b6f0c9"
-    return replace(reply, body=json.dumps(answer, ensure_ascii=False).encode())
+    return replace(reply, body=json.dumps(bend(fault, json.loads(reply.body)), ensure_ascii=False).encode())
+
+
+def bend(fault: Fault | None, answer: dict[str, Any]) -> dict[str, Any]:
+    """Odd data in tags, or a field left out; anything else is returned as it is."""
+    if fault in TRIMMED:
+        return {name: value for name, value in answer.items() if name != fault.value.removeprefix("no_")}
+    if fault not in ODD_DATA or "tags" not in answer:
+        return answer
+    bent = copy.deepcopy(answer)
+    _ODD[fault](bent["tags"])
+    return bent | ({"request_id": "b6f0c9"} if fault is Fault.EXTRA_KEYS else {})
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Operation(StrEnum):
-    """A task of the processing edge by its name, or a call of the File API."""
+    """A task of the processing edge by its name, a call of the File API, or a webhook."""
 
     TAGS = "tags"
     SFW = "sfw"
@@ -23,8 +23,11 @@ class Operation(StrEnum):
     COPYRIGHT = "copyright"
     IMAGE_SENTIMENT = "image_sentiment"
     DOC_DETECTION = "doc_detection"
+    RUN_WORKFLOW = "run_workflow"
+    WORKFLOW_STATUS = "workflow_status"
     STORE = "store"
     DELETE = "delete"
+    WEBHOOK = "webhook"  #: an event on its way out
 
 
 class Fault(StrEnum):
@@ -65,12 +68,33 @@ class Fault(StrEnum):
     LONG_LABELS = "long_labels"
     MANY_LABELS = "many_labels"
     EXTRA_KEYS = "extra_keys"
+    # a workflow job
+    JOB_FAILED = "job_failed"
+    JOB_STUCK = "job_stuck"  #: it never ends
+    # what is told of a job
+    NO_JOBID = "no_jobid"
+    NO_TTL = "no_ttl"
+    # a webhook
+    LOST = "lost"
+    DOUBLED = "doubled"
+    LATE = "late"  #: after `seconds`
+    REORDERED = "reordered"  #: after a later one, or `seconds`
+    RESIGNED = "resigned"  #: again, with another timestamp and signature
+    TAMPERED = "tampered"  #: at the first try, with another body than was signed
 
 
 DELIVERY = frozenset({Fault.RESET_AFTER, Fault.TRUNCATED, Fault.DRIP})
-ODD_DATA = frozenset(list(Fault)[list(Fault).index(Fault.AUTO_EMPTY) :])
-INSTEAD = frozenset(Fault) - DELIVERY - ODD_DATA
+JOB = frozenset({Fault.JOB_FAILED, Fault.JOB_STUCK})
+TRIMMED = frozenset({Fault.NO_JOBID, Fault.NO_TTL})
+EVENT = frozenset(list(Fault)[list(Fault).index(Fault.LOST) :])
+ODD_DATA = frozenset(list(Fault)[list(Fault).index(Fault.AUTO_EMPTY) :]) - JOB - TRIMMED - EVENT
+INSTEAD = frozenset(Fault) - DELIVERY - ODD_DATA - JOB - TRIMMED - EVENT
 SILENT = frozenset({Fault.RESET_BEFORE, Fault.HANG})  #: of INSTEAD, those that send no reply
+_ALSO = {
+    Operation.TAGS: ODD_DATA,
+    Operation.RUN_WORKFLOW: ODD_DATA | JOB | TRIMMED,
+    Operation.WORKFLOW_STATUS: TRIMMED,
+}  #: beside what any request may meet
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +111,11 @@ class FaultRule:
     times: int | None = None  #: at most so often altogether
     probability: float | None = None
     charged: bool = False  #: bill a fault that comes instead of an answer
-    seconds: float = 30.0  #: for `hang` and `drip`
+    seconds: float = 30.0  #: for `hang` and `drip`, `late` and `reordered`
 
     def __post_init__(self) -> None:
-        if self.operation is not Operation.TAGS and self.fault not in INSTEAD | DELIVERY:
-            raise ValueError(f"fault {self.fault.value} is for tags only")
+        if self.fault not in faults_of(self.operation):
+            raise ValueError(f"fault {self.fault.value} is not for {self.operation.value}")
         if self.every is not None and self.every < 1:
             raise ValueError("every must be at least 1")
         if self.probability is not None and not 0 <= self.probability <= 1:
@@ -114,6 +138,12 @@ class FaultRule:
 
     def to_json(self) -> dict[str, Any]:
         return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+def faults_of(operation: Operation) -> frozenset[Fault]:
+    if operation is Operation.WEBHOOK:
+        return EVENT | TRIMMED
+    return INSTEAD | DELIVERY | _ALSO.get(operation, frozenset())
 
 
 class Faults:

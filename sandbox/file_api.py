@@ -18,16 +18,19 @@ from tagmill.sandbox.edge import deliver
 from tagmill.sandbox.endpoint import Endpoint
 from tagmill.sandbox.faults import Operation
 from tagmill.sandbox.files import StoredFile, discard
+from tagmill.sandbox.jobs import Jobs
 from tagmill.sandbox.metadata import describe
 from tagmill.sandbox.parts import Parts
 from tagmill.sandbox.policies import Policy, PolicyError
 from tagmill.sandbox.replies import Refusal, Reply, json_reply, not_found, traced_reply
 from tagmill.sandbox.uploads import UNKNOWN_TYPE, Incoming, receive_upload
 
+CLIENT = "Computer"  #: as samples of webhooks have it
+
 
 class FileApi:
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, parts: Parts, jobs: Jobs) -> None:
+        self._parts, self._jobs = parts, jobs
 
     def routes(self) -> list[Route]:
         faults = self._parts.faults
@@ -49,11 +52,18 @@ class FileApi:
             _check_upload(policy, incoming)
             stored = self._parts.files.add(incoming.path, incoming.filename, _mimetype(incoming))
         self._parts.ledger.uploads += 1
-        url = f"{request.base_url}{stored.handle}"
-        size, kind = stored.size, stored.mimetype
-        return json_reply(
-            200, {"url": url, "size": size, "type": kind, "filename": stored.filename, "key": stored.key}
-        )
+        fields = {
+            "size": stored.size,
+            "type": stored.mimetype,
+            "filename": stored.filename,
+            "key": stored.key,
+        }
+        told = {"url": f"{request.base_url}{stored.handle}", **fields}
+        where = {"container": self._parts.config.container, "client": CLIENT, "status": "Stored"}
+        self._parts.deliveries.emit("fp.upload", stored.handle, {**where, **told})
+        jobs = self._jobs.start_by_upload(stored.handle)
+        started = {"workflows": {job.workflow.id: {"jobid": job.id} for job in jobs}} if jobs else {}
+        return json_reply(200, {**told, **started})
 
     async def overwrite(self, request: Request) -> Reply:
         permit_file(self._parts.config, request, WRITE, self._parts.clock())
@@ -62,9 +72,9 @@ class FileApi:
         with _discarding(incoming.path):
             changed = self._parts.files.overwrite(stored, incoming.path)
         fields = {"mimetype": changed.mimetype, "isWriteable": True, "size": changed.size}
-        return json_reply(
-            200, {"url": f"{request.base_url}{changed.handle}", **fields, "filename": changed.filename}
-        )
+        told = {"url": f"{request.base_url}{changed.handle}", **fields, "filename": changed.filename}
+        self._parts.deliveries.emit("fp.overwrite", changed.handle, {**told, "client": CLIENT})
+        return json_reply(200, told)
 
     async def read(self, request: Request) -> Response:
         permit_file(self._parts.config, request, READ, self._parts.clock())
@@ -81,6 +91,8 @@ class FileApi:
         stored = self._stored(request)
         self._parts.files.remove(stored.handle)
         self._parts.ledger.deletes += 1
+        url = f"{request.base_url}{stored.handle}"
+        self._parts.deliveries.emit("fp.delete", stored.handle, {"url": url})
         return json_reply(200, {"success": True})
 
     def _stored(self, request: Request) -> StoredFile:

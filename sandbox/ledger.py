@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 Json = dict[str, Any]
+POLL = "workflow_status"
 NO_ANSWER = 0  #: stands for the status where a connection was reset or left hanging
 
 
@@ -44,6 +45,7 @@ class Ledger:
         self.throttled = 0
         self.uploads = 0
         self.deletes = 0
+        self.polls = 0  #: `workflow_status`, which nobody is billed for
         self._by_status: Counter[int] = Counter()
         self._log = open(self._path, "wb", buffering=0) if self._path else None  # noqa: SIM115 - kept open
 
@@ -56,6 +58,7 @@ class Ledger:
         """Written before the answer leaves, so a charge is on record whatever becomes of the client."""
         self.billed += billed
         self._by_status[status] += 1
+        self.polls += task == POLL
         if self._log is not None:
             row = {"n": arrival.number, "monotonic": arrival.monotonic, "wall": arrival.wall}
             line = json.dumps(
@@ -71,7 +74,8 @@ class Ledger:
 
     def stats(self) -> Json:
         return {
-            "calls": len(self.times),
+            "calls": len(self.times) - self.polls,
+            "polls": self.polls,
             "billed": self.billed,
             "cached": self.cached,
             "throttled": self.throttled,

@@ -31,6 +31,10 @@ class Refusal(Exception):  # noqa: N818 - a reply on its way up, not a fault of 
         super().__init__(reply.status)
         self.reply = reply
 
+    @property
+    def text(self) -> str:
+        return self.reply.body.decode().strip()
+
 
 def text_reply(status: int, message: str) -> Reply:
     return Reply(status, f"{message}\n".encode())

@@ -13,7 +13,7 @@ import yarl
 
 from tagmill.sandbox.files import FileStore, TooMuchError, discard
 from tagmill.sandbox.replies import Refusal, not_found, provider_error
-from tagmill.sandbox.urls import AliasSource, HandleSource, Source
+from tagmill.sandbox.urls import AliasSource, HandleSource, Source, UrlSource
 
 FETCH_SECONDS = 30.0
 MOST_REDIRECTS = 5
@@ -75,7 +75,7 @@ class Sources:
         if isinstance(source, AliasSource):
             key = quote(source.path.encode(errors="surrogateescape"), safe="/-._~")
             return f"{self._target(source).rstrip('/')}/{key}"
-        assert not isinstance(source, HandleSource)  # noqa: S101 - a handle is a local file
+        assert isinstance(source, UrlSource)  # noqa: S101 - a handle is a local file
         return source.url
 
     def _target(self, source: AliasSource) -> str:

@@ -23,6 +23,7 @@ _SOURCE_START = re.compile(r'(?:https?|src|b64)(?:://|%3A)|"|%22', re.IGNORECASE
 _ENCODED_START = re.compile(r"(?:https?|src|b64)%3A", re.IGNORECASE)
 _QUOTED = re.compile(r'(?:"|%22)(.*)(?:"|%22)', re.DOTALL)
 _PARAMETER = re.compile(r'(?:[^,"]|"[^"]*")+')
+_WITHOUT_SOURCE = re.compile(r"workflow_status(?:=|%3D)[^/]*", re.IGNORECASE)
 _URL_SAFE = "!#$%&'()*+,/:;=?@[]~"  #: what is kept of an external URL as it is sent
 
 #: Names that are tasks wherever they stand; any other first segment is an API key.
@@ -42,6 +43,9 @@ TASKS = frozenset(
         *("store", "tags", "text_sentiment", "workflow_status"),
     }
 )
+
+
+WORKFLOW_TASKS = frozenset({"run_workflow", "workflow_status"})
 
 
 class AddressError(ValueError):
@@ -82,7 +86,14 @@ class UrlSource:
         return f"{bare}?{hashlib.sha256(urlencode(query).encode()).hexdigest()[:16]}" if query else bare
 
 
-Source = HandleSource | AliasSource | UrlSource
+@dataclass(frozen=True, slots=True)
+class NoSource:
+    """Of a task that is not about a file."""
+
+    name: str = ""
+
+
+Source = HandleSource | AliasSource | UrlSource | NoSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +124,7 @@ def parse_address(raw_path: bytes) -> Address:
         raise AddressError("more than one security task")
     policy, signature = _read_security(security[0].params) if security else (None, None)
     return Address(
-        source=_read_source(source),
+        source=NoSource() if source is None else _read_source(source),
         tasks=tuple(task for task in tasks if task.name != "security"),
         api_key=api_key,
         policy=policy,
@@ -122,13 +133,13 @@ def parse_address(raw_path: bytes) -> Address:
     )
 
 
-def _split(text: str) -> tuple[list[str], str]:
-    """Task segments, and the source that ends every path and may itself hold slashes."""
+def _split(text: str) -> tuple[list[str], str | None]:
+    """Task segments, and the source that ends a path and may itself hold slashes."""
     segments = []
     while not _SOURCE_START.match(text) and (segment := _SEGMENT.match(text)):
         segments.append(segment[1])
         text = text[segment.end() :]
-    return segments, text
+    return ([*segments, text], None) if _WITHOUT_SOURCE.fullmatch(text) else (segments, text)
 
 
 def _take_key(segments: list[str]) -> str | None:
@@ -145,11 +156,11 @@ def _read_tasks(segments: list[str]) -> list[Task]:
         if segment == "b64":
             tasks += _read_encoded_tasks(next(rest, ""))
         else:
-            tasks.append(_read_task(unquote(segment)))
+            tasks.append(read_task(unquote(segment)))
     return tasks
 
 
-def _read_task(text: str) -> Task:
+def read_task(text: str) -> Task:
     name, _, params = text.partition("=")
     pairs = (param.partition(":") for param in _PARAMETER.findall(params))
     return Task(name, {key.strip(): value.strip().strip('"') for key, _, value in pairs})
@@ -175,12 +186,12 @@ def _read_security(params: Mapping[str, str]) -> tuple[str | None, str | None]:
     return params.get("p", params.get("policy")), params.get("s", params.get("signature"))
 
 
-def _cache_key(api_key: str | None, segments: list[str], tasks: list[Task], source: str) -> str:
+def _cache_key(api_key: str | None, segments: list[str], tasks: list[Task], source: str | None) -> str:
     if "b64" in segments:  # security may be inside the encoded tasks
         kept = [f"{task.name}={json.dumps(dict(task.params))}" for task in tasks if task.name != "security"]
     else:
         kept = [segment for segment, task in zip(segments, tasks, strict=True) if task.name != "security"]
-    return "/".join([api_key or "", *kept, source])
+    return "/".join([api_key or "", *kept, source or ""])
 
 
 def _read_source(text: str) -> Source:

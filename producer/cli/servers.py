@@ -43,6 +43,9 @@ def sandbox(
     config: Annotated[
         Path | None, typer.Option(help="JSON file with all settings; see docs/sandbox.md.")
     ] = None,
+    workflows: Annotated[
+        Path | None, typer.Option(help="TOML file with workflows; see docs/sandbox.md.")
+    ] = None,
     rate_limit: Annotated[str | None, typer.Option(help="Throttle above this, such as 20/s.")] = None,
     latency: Annotated[float | None, typer.Option(help="Least seconds a tags call takes.")] = None,
     load: Annotated[
@@ -64,6 +67,7 @@ def sandbox(
     chosen = {
         "host": host,
         "port": port,
+        "workflows": workflows,
         "rate_limit": rate_limit,
         "latency_seconds": latency,
         "load": load or None,

@@ -78,6 +78,10 @@ class SandboxUnderTest:
         in_force: dict[str, Any] = self._call("POST", "/_sandbox/faults", {"rules": rules, **settings})
         return in_force
 
+    def webhooks(self, *receivers: dict[str, Any]) -> None:
+        """Replace those who get webhooks."""
+        self._call("POST", "/_sandbox/webhooks", {"webhooks": receivers})
+
     def reset(self) -> None:
         self._call("POST", "/_sandbox/reset")
 

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from tagmill.sandbox.faults import DELIVERY, INSTEAD, ODD_DATA, Fault, FaultRule, Faults, Operation
+from tagmill.sandbox.faults import (
+    DELIVERY,
+    EVENT,
+    INSTEAD,
+    JOB,
+    ODD_DATA,
+    TRIMMED,
+    Fault,
+    FaultRule,
+    Faults,
+    Operation,
+    faults_of,
+)
 
 TAGS = Operation.TAGS
 
@@ -18,7 +30,11 @@ def rule(**fields: object) -> FaultRule:
 
 
 def test_every_fault_has_exactly_one_place() -> None:
-    assert sorted([*INSTEAD, *DELIVERY, *ODD_DATA]) == sorted(Fault)
+    assert sorted([*INSTEAD, *DELIVERY, *ODD_DATA, *JOB, *TRIMMED, *EVENT]) == sorted(Fault)
+
+
+def test_every_fault_is_for_some_operation() -> None:
+    assert frozenset().union(*map(faults_of, Operation)) == frozenset(Fault)
 
 
 def test_a_rule_without_conditions_always_fires() -> None:
@@ -78,6 +94,10 @@ def test_counting_can_start_over() -> None:
     [
         {"fault": "418"},
         {"fault": "nan", "operation": "store"},
+        {"fault": "job_stuck"},
+        {"fault": "nan", "operation": "sfw"},
+        {"fault": "500", "operation": "webhook"},
+        {"fault": "late", "operation": "run_workflow"},
         {"operation": "other"},
         {"every": 0},
         {"probability": 1.5},
