@@ -41,11 +41,14 @@ def permit_task(config: SandboxConfig, address: Address, now: float) -> Policy:
     return policy
 
 
-def permit_delivery(config: SandboxConfig, query: Mapping[str, str], handle: str, now: float) -> None:
+def permit_delivery(config: SandboxConfig, address: Address, query: Mapping[str, str], now: float) -> None:
+    """A policy stands in the path, as for a task, or in the query."""
+    encoded = address.policy or query.get("policy")
+    signature = address.signature or query.get("signature")
     try:
-        policy = verify(config.app_secret, query.get("policy"), query.get("signature"), now)
+        policy = verify(config.app_secret, encoded, signature, now)
         _check_calls(policy, READ)
-        _check_handle(policy, handle)
+        _check_source(policy, address)
     except PolicyError as error:
         raise Refusal(_in_text(error)) from error
 

@@ -55,9 +55,8 @@ class Edge:
     async def _deliver(self, scope: Scope, receive: Receive, send: Send, address: Address) -> None:
         if not isinstance(address.source, HandleSource):
             raise Refusal(text_reply(400, "the sandbox delivers its own uploads only"))
-        handle = address.source.handle
-        permit_delivery(self._parts.config, Request(scope).query_params, handle, self._parts.clock())
-        await deliver(self._parts, handle)(scope, receive, send)
+        permit_delivery(self._parts.config, address, Request(scope).query_params, self._parts.clock())
+        await deliver(self._parts, address.source.handle)(scope, receive, send)
 
 
 def deliver(parts: Parts, handle: str) -> FileResponse:
