@@ -29,7 +29,7 @@ from tagmill.worker.background import Background
 from tagmill.worker.errors import ConfigError, NotFoundError
 from tagmill.worker.models import Json, canonical_hash
 from tagmill.worker.rate import Rate
-from tagmill.worker.s3 import s3_client
+from tagmill.worker.s3 import store_client
 from tagmill.worker.state.board import Board
 from tagmill.worker.state.checks import connect_checked
 from tagmill.worker.store.opening import open_probed
@@ -39,9 +39,8 @@ from tagmill.worker.store.probes import keep_probes
 from tagmill.worker.store.runs import Control, Runs, RunSpec, Verb
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+    pass
 
-STORE_RETRIES = 4
 DRAINING = "stopping: calls in flight finish; once more aborts them"
 LEAVING = "leaving: the workers go on with it"
 NO_CAPS: Mapping[str, Any] = {}
@@ -145,7 +144,13 @@ class Launch:
         live = LiveRun(self.runs.files, self.spec.run_id, board)
         with (
             self._planner() as planner,
-            refilling(self.settings, self.runs, self.spec, board, redis_url) as refill,
+            refilling(
+                self.runs,
+                self.spec,
+                board,
+                redis_url=redis_url,
+                redis_prefix=self.settings.redis_prefix,
+            ) as refill,
         ):
             return Follower(
                 live,
@@ -266,11 +271,7 @@ def _is_over(summary: Json) -> bool:
 
 
 def open_runs(settings: Settings) -> Runs:
-    return Runs(open_probed(settings.run_store, lambda: store_client(settings)))
-
-
-def store_client(settings: Settings) -> S3Client:
-    return s3_client(settings.s3_endpoint_url, connections=STORE_RETRIES, retries=STORE_RETRIES)
+    return Runs(open_probed(settings.run_store, lambda: store_client(settings.s3_endpoint_url)))
 
 
 def _now() -> str:

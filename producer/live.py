@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from tagmill.worker.counts import Counts
-from tagmill.worker.errors import NotFoundError, RedisUnavailableError
+from tagmill.worker.errors import ConfigError, NotFoundError, RedisUnavailableError
 from tagmill.worker.models import Json
 from tagmill.worker.state.board import Board
 from tagmill.worker.store.base import Files
-from tagmill.worker.store.layout import run_folder
 from tagmill.worker.store.manifest import Manifest
 from tagmill.worker.store.parts import Parts
 from tagmill.worker.store.passes import Passes
 from tagmill.worker.store.plan import Plan
-from tagmill.worker.store.runs import Control, Runs
+from tagmill.worker.store.runs import Control, Runs, RunSpec
 from tagmill.worker.summary import read_summary, summary
 
 T = TypeVar("T")
@@ -132,8 +132,15 @@ class LivePass:
 
 def newest_run(files: Files) -> str:
     """Return the id of the run created last; raise `NotFoundError` when there is none."""
-    runs = Runs(files)
-    specs = [runs.read(run_id) for run_id in runs.ids() if files.exists(f"{run_folder(run_id)}/run.json")]
+    specs = list(_readable(files))
     if not specs:
         raise NotFoundError(f"no runs in {files.location}: start one with `tagmill run SOURCE`")
     return max(specs, key=lambda spec: spec.created_at).run_id
+
+
+def _readable(files: Files) -> Iterator[RunSpec]:
+    """Pass over what is just being created, and what a newer Tagmill wrote."""
+    runs = Runs(files)
+    for run_id in runs.ids():
+        with contextlib.suppress(ConfigError):
+            yield runs.read(run_id)

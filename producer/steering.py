@@ -142,7 +142,13 @@ class Steering:
         with (
             open_display(Pace(self.spec.planned_rate)) as display,
             interrupts(display.print_line, LEAVING) as interrupt,
-            refilling(self.settings, self.runs, self.spec, board, redis_url) as refill,
+            refilling(
+                self.runs,
+                self.spec,
+                board,
+                redis_url=redis_url,
+                redis_prefix=self.settings.redis_prefix,
+            ) as refill,
         ):
             return Follower(live, refill, display, interrupt=interrupt).follow()
 

@@ -22,8 +22,8 @@ from tagmill.worker.history import History
 from tagmill.worker.models import Chunk, Handle, LocalFile, S3Object
 from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rate import Rate
-from tagmill.worker.retry import RetryBudget
-from tagmill.worker.s3 import s3_client
+from tagmill.worker.retry import RetryBudget, floor_per_second
+from tagmill.worker.s3 import s3_client, store_client
 from tagmill.worker.sidecar_prefix import SidecarPrefix
 from tagmill.worker.sinks.base import Sink
 from tagmill.worker.sinks.by_place import SinkByPlace
@@ -52,7 +52,6 @@ from tagmill.worker.writeback import WriteBack
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-STORE_RETRIES = 4
 LANE_SECONDS = 2.0  #: lanes for calls that take this long at the account's rate
 MIN_LANES, MAX_LANES = 4, 64
 
@@ -64,10 +63,13 @@ class Assembly:
         if settings.redis_url is None:
             raise ConfigError("TAGMILL_REDIS_URL is not set: a worker belongs to a fleet")
         self._settings, self._shutting_down = settings, shutting_down
+        self._calls_per_second = account_rate(settings).per_second / processes
         self._keys = Keys(settings.redis_prefix)
         self._redis = connect(settings.redis_url)
         self._lanes = settings.concurrency or lanes_for(account_rate(settings), processes)
-        self._files = open_files(settings.run_store, self._store_client)
+        self._files = open_files(
+            settings.run_store, lambda: store_client(settings.s3_endpoint_url, connections=self._lanes)
+        )
         self._runs = Runs(self._files)
         self._runners: dict[tuple[str, int], ChunkRunner] = {}
         self._open: list[Engine | Sink | Behind | Canary] = []
@@ -126,7 +128,9 @@ class Assembly:
             limiter=limiter,
             breaker=Breaker(self._redis, self._keys, account),
             denials=Denials(self._redis, self._keys, spec.run_id),
-            retry_budget=RetryBudget(asyncio.get_running_loop().time()),
+            retry_budget=RetryBudget(
+                asyncio.get_running_loop().time(), floor_per_second(self._calls_per_second)
+            ),
             lanes=self._lanes,
             behind=self._behind(spec, engine),
             force=spec.force,
@@ -182,9 +186,6 @@ class Assembly:
     @cached_property
     def _s3(self) -> S3Client:
         return s3_client(self._settings.s3_endpoint_url, connections=self._lanes, retries=0)
-
-    def _store_client(self) -> S3Client:
-        return s3_client(self._settings.s3_endpoint_url, connections=self._lanes, retries=STORE_RETRIES)
 
 
 def open_engine(settings: Settings, name: str, *, connections: int, on_limit: OnLimit) -> Engine:

@@ -18,7 +18,7 @@ BUSY_ATTEMPTS = 6  #: a store that asks for time gets about half a minute, in gr
 SHORTEST_SECONDS = 0.5
 LONGEST_SECONDS = 30.0
 RETRY_RATIO = 0.1
-FLOOR_PER_SECOND = 2.0  #: so that a chunk's last images need not wait for first attempts
+LEAST_FLOOR_PER_SECOND, MOST_FLOOR_PER_SECOND = 0.1, 2.0
 MOST_SAVED = 10.0
 
 
@@ -42,11 +42,17 @@ def _attempts(error: RetryableError) -> int:
     return BAD_RESPONSE_ATTEMPTS if isinstance(error, BadResponseError) else ATTEMPTS
 
 
+def floor_per_second(calls_per_second: float) -> float:
+    """A process's trickle of retries, for its share of the account's rate."""
+    return min(max(RETRY_RATIO * calls_per_second, LEAST_FLOOR_PER_SECOND), MOST_FLOOR_PER_SECOND)
+
+
 class RetryBudget:
     """Keeps retries to a tenth of first attempts, plus a trickle: one more has to wait, none is dropped."""
 
-    def __init__(self, now: float) -> None:
-        self._saved = MOST_SAVED
+    def __init__(self, now: float, floor_per_second: float = MOST_FLOOR_PER_SECOND) -> None:
+        """`floor_per_second`: retries that need no first attempts; a chunk's last images have none."""
+        self._saved, self._floor = MOST_SAVED, floor_per_second
         self._filled_at = now
 
     def first_attempt(self) -> None:
@@ -55,10 +61,10 @@ class RetryBudget:
 
     def take(self, now: float) -> float:
         """Return 0.0 and spend a retry, or the seconds after which to ask again."""
-        self._saved = min(self._saved + (now - self._filled_at) * FLOOR_PER_SECOND, MOST_SAVED)
+        self._saved = min(self._saved + (now - self._filled_at) * self._floor, MOST_SAVED)
         self._filled_at = now
         if self._saved < 1.0:
-            return (1.0 - self._saved) / FLOOR_PER_SECOND
+            return (1.0 - self._saved) / self._floor
         self._saved -= 1.0
         return 0.0
 

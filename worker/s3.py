@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 60.0
+STORE_RETRIES = 4
 
 
 def s3_client(
@@ -44,6 +45,11 @@ def s3_client(
         return owner.client("s3", endpoint_url=endpoint_url, config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"S3 cannot be reached as configured: {error}") from None
+
+
+def store_client(endpoint_url: str | None, *, connections: int = STORE_RETRIES) -> S3Client:
+    """A client for the run store, which nobody else repeats requests for."""
+    return s3_client(endpoint_url, connections=connections, retries=STORE_RETRIES)
 
 
 #: Servers other than AWS often know neither buckets as host names nor the checksums that botocore adds

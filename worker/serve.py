@@ -21,7 +21,7 @@ from tagmill.worker.complaints import Complaints
 from tagmill.worker.errors import ConfigError, TaggingError
 from tagmill.worker.publisher import Publisher
 from tagmill.worker.refill import Refill
-from tagmill.worker.s3 import s3_client
+from tagmill.worker.s3 import store_client
 from tagmill.worker.state.board import Board
 from tagmill.worker.state.checks import connect_checked
 from tagmill.worker.state.keys import Keys
@@ -30,7 +30,6 @@ from tagmill.worker.store.opening import open_probed
 MAX_DEFAULT_PROCESSES = 4
 TICK_SECONDS = 2.0
 WAITS = "housekeeping_waits"  #: log event
-STORE_RETRIES = 4
 
 log = structlog.get_logger()
 
@@ -77,7 +76,7 @@ class Housekeeping:
         self._board = Board(connect_checked(settings.redis_url), Keys(settings.redis_prefix), QUEUE)
         files = open_probed(
             settings.run_store,
-            lambda: s3_client(settings.s3_endpoint_url, connections=STORE_RETRIES, retries=STORE_RETRIES),
+            lambda: store_client(settings.s3_endpoint_url),
         )
         publisher = Publisher(settings.redis_url, settings.redis_prefix)
         self._refill = Refill(files, self._board, publisher, only=only)

@@ -44,8 +44,8 @@ def export(  # noqa: PLR0913 - an option each
     from tagmill.producer.export.formats import Format, format_for  # noqa: PLC0415 - as above
     from tagmill.producer.export.selection import Selection  # noqa: PLC0415 - as above
     from tagmill.producer.export.targets import open_target  # noqa: PLC0415 - as above
-    from tagmill.producer.launch import store_client  # noqa: PLC0415 - as above
     from tagmill.producer.settled import Settled  # noqa: PLC0415 - as above
+    from tagmill.worker.s3 import store_client  # noqa: PLC0415 - as above
     from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
 
     settings = settings_from(run_store=run_store)
@@ -55,8 +55,8 @@ def export(  # noqa: PLR0913 - an option each
     exporting = Exporting(format_for(format_, output), wanted, explode)
     if exporting.format is Format.PARQUET and output == STDOUT and sys.stdout.isatty():
         raise ConfigError("Parquet is no text: name a file with --output")
-    settled = Settled(open_files(settings.run_store, lambda: store_client(settings)), run_id)
-    exporting.write(settled.lines(), open_target(output, lambda: store_client(settings)))
+    settled = Settled(open_files(settings.run_store, lambda: store_client(settings.s3_endpoint_url)), run_id)
+    exporting.write(settled.lines(), open_target(output, lambda: store_client(settings.s3_endpoint_url)))
     if as_json:
         typer.echo(json.dumps(_told(exporting, settled, output)))
     elif output != STDOUT:

@@ -24,13 +24,13 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show what a run is doing, or how it ended."""
-    from tagmill.producer.launch import store_client  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.producer.live import LiveRun, newest_run  # noqa: PLC0415 - as above
     from tagmill.producer.report import print_summary  # noqa: PLC0415 - as above
+    from tagmill.worker.s3 import store_client  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
 
     settings = settings_from(run_store=run_store, redis_url=redis_url, state_dir=state_dir)
-    files = open_files(settings.run_store, lambda: store_client(settings))
+    files = open_files(settings.run_store, lambda: store_client(settings.s3_endpoint_url))
     live = LiveRun(files, run_id or newest_run(files), _board(settings))
     summary = live.summary()
     print_summary(summary, as_json=as_json, message=live.control().message)

@@ -22,6 +22,7 @@ from tagmill.worker.retry import (
     SHORTEST_SECONDS,
     RetryBudget,
     delay,
+    floor_per_second,
     is_account_failure,
     nothing_else,
 )
@@ -90,6 +91,14 @@ def test_a_retry_that_must_wait_is_told_how_long_and_then_taken() -> None:
     wait = budget.take(0.0)
     assert wait > 0
     assert budget.take(wait) == 0.0
+
+
+@pytest.mark.parametrize(("rate", "floor"), [(0.5, 0.1), (10, 1.0), (1000, 2.0)])
+def test_a_process_has_a_trickle_of_retries_for_its_share_of_the_rate(rate: float, floor: float) -> None:
+    budget = RetryBudget(0.0, floor_per_second(rate))
+    retries(budget, 100, now=0.0)
+    assert floor_per_second(rate) == pytest.approx(floor)
+    assert budget.take(0.0) == pytest.approx(1 / floor)
 
 
 def test_savings_are_bounded() -> None:
