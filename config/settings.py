@@ -131,6 +131,10 @@ class Settings(BaseSettings):
     keep_uploads: bool = False
     dedupe: Literal["off", "exact"] = "off"
 
+    max_calls: int | None = Field(None, ge=1)  #: of a run
+    max_cost: Money | None = None  #: of a run, in the currency of the price
+    max_calls_per_day: int | None = Field(None, ge=1)  #: of the account, days of UTC
+    max_calls_per_month: int | None = Field(None, ge=1)  #: of the account, months of UTC
     price_per_1000: Money | None = None
     max_duration: Duration | None = None  #: seconds, of a run from each start or resumption
 

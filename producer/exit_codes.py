@@ -28,6 +28,7 @@ PAUSE_REASONS = {
     "quota": ExitCode.CREDENTIALS,
     "outage": ExitCode.TEMPORARY,
     "run_store": ExitCode.TEMPORARY,
+    "budget": ExitCode.BUDGET,
     "time_limit": ExitCode.TIME_LIMIT,
     "write_back_safety": ExitCode.WRITE_BACK_SAFETY,
     "interrupted": ExitCode.INTERRUPTED,
@@ -44,5 +45,7 @@ def exit_code(error: errors.TaggingError) -> ExitCode:
             return ExitCode.CREDENTIALS
         case errors.WriteBackSafetyError():
             return ExitCode.WRITE_BACK_SAFETY
+        case errors.BudgetExhaustedError():
+            return ExitCode.BUDGET
         case _:
             return ExitCode.TEMPORARY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,8 +26,14 @@ from tagmill.producer.sources.opening import open_original
 from tagmill.producer.sources.s3_client import listing_client
 from tagmill.producer.sources.spec import SourceSpec
 from tagmill.producer.state_dir import announce, locked, refuse_second, state_dir
+from tagmill.worker.account import settle_budget
 from tagmill.worker.background import Background
-from tagmill.worker.errors import ConfigError, NotFoundError
+from tagmill.worker.errors import (
+    ConfigError,
+    NotFoundError,
+    RedisUnavailableError,
+    RunStoreUnavailableError,
+)
 from tagmill.worker.models import Json, canonical_hash
 from tagmill.worker.rate import Rate
 from tagmill.worker.s3 import store_client
@@ -43,6 +50,7 @@ if TYPE_CHECKING:
 
 DRAINING = "stopping: calls in flight finish; once more aborts them"
 LEAVING = "leaving: the workers go on with it"
+log = structlog.get_logger()
 NO_CAPS: Mapping[str, Any] = {}
 
 log = structlog.get_logger()
@@ -91,7 +99,7 @@ class Launch:
     def _embedded(self) -> Json:
         folder = state_dir(self.settings.state_dir)
         rate = Rate.parse(self.spec.rate) if self.spec.rate else None
-        account = self.settings.rate or rate or account_rate(self.settings, self.spec.engine)
+        account = account_rate(self.settings, self.spec.engine, rate)
         # Its log lines would bury the progress: unless a level was asked for, only warnings are shown.
         level = self.settings.log_level if "log_level" in self.settings.model_fields_set else "warning"
         settings = self.settings.model_copy(update={"rate": account, "log_level": level})
@@ -111,7 +119,14 @@ class Launch:
                         summary = LiveRun(self.runs.files, self.spec.run_id, board).summary()
                 if _is_over(summary):
                     embedded.kill_worker()  # it holds nothing any more, and Celery takes seconds to leave
+                self._settle_budget(embedded.settings)
                 return summary
+
+    def _settle_budget(self, settings: Settings) -> None:
+        try:
+            asyncio.run(settle_budget(settings, self.spec, self.runs))
+        except (RedisUnavailableError, RunStoreUnavailableError) as error:
+            log.warning("open_grants_lost", error=str(error))
 
     def _pause(self, board: Board) -> None:
         pause = Control(verb=Verb.PAUSE, reason="interrupted", by="run", at=_now())
@@ -227,8 +242,15 @@ def reopen_run(settings: Settings, run_id: str, caps: Mapping[str, Any]) -> Laun
     spec = runs.read(run_id)
     current = Passes(runs.files, run_id).newest()
     check_reopenable(settings, spec, current.kind)
+    check_caps(spec, caps)
     lift_pause(runs, run_id, current, caps, anew=spec.embedded)
     return Launch(settings, runs, spec, current)
+
+
+def check_caps(spec: RunSpec, caps: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for a cap that would hold nothing."""
+    if "max_cost" in caps and spec.price_per_1000 is None:
+        raise ConfigError(f"run {spec.run_id} was started without a price: cap it with --max-calls")
 
 
 def check_reopenable(settings: Settings, spec: RunSpec, kind: PassKind) -> None:

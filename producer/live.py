@@ -12,6 +12,7 @@ from tagmill.worker.errors import ConfigError, NotFoundError, RedisUnavailableEr
 from tagmill.worker.models import Json
 from tagmill.worker.state.board import Board
 from tagmill.worker.store.base import Files
+from tagmill.worker.store.grants import run_grants
 from tagmill.worker.store.manifest import Manifest
 from tagmill.worker.store.parts import Parts
 from tagmill.worker.store.passes import Passes
@@ -32,6 +33,8 @@ class LiveRun:
         self.spec = self._runs.read(run_id)
         self._passes = Passes(files, run_id)
         self._images = Plan(files, run_id, 0)
+        self._grants = run_grants(files, run_id)
+        self._granted: int | None = None  #: as last read
         self.current = self._passes.newest()
         self._pass = LivePass(files, self.run_id, self.current.number)
         self.over = False  #: at the last look, nothing more was to come of it
@@ -51,6 +54,7 @@ class LiveRun:
             location=self._files.location,
             planned=planned,
             counts=counts or self._whole(self._pass.counts()),
+            drawn=self._drawn(),
             control=self.control(),
         )
 
@@ -75,6 +79,13 @@ class LiveRun:
         final = read_summary(self._files, self.run_id)
         self.over = final is not None and final["pass"] == self.current.number
         return final if self.over else None
+
+    def _drawn(self) -> int:
+        """Return the calls of the budget that were drawn or lost; what Redis does not know of is lost."""
+        drawn = self._from_board(lambda board: board.drawn(self._grants.folder))
+        if drawn is None and (self._board is None or self._granted is None):
+            self._granted = drawn = self._grants.granted()
+        return drawn or self._granted or 0
 
     def _counts(self) -> Counts | None:
         """Return what Redis knows; None when it does not."""

@@ -112,18 +112,24 @@ def refuse_unwritable_links(settings: Settings, kind: Kind) -> None:
         )
 
 
-def account_rate(settings: Settings, engine: str) -> Rate:
-    return settings.rate or (SANDBOX_RATE if engine == SANDBOX else DEFAULT_RATE)
+def account_rate(settings: Settings, engine: str, run: Rate | None) -> Rate:
+    """Return the account's rate, with a pace.
+
+    Alone, a run's rate stands in for an account's that nobody set; a fleet's workers keep their own.
+    """
+    default = SANDBOX_RATE if engine == SANDBOX else DEFAULT_RATE
+    stand_in = run if settings.redis_url is None else None
+    return (settings.rate or stand_in or default).paced(default)
 
 
 def prepare(settings: Settings, source: SourceSpec, options: RunOptions) -> RunSpec:
     """Raise `ConfigError` for what must not start."""
     refuse_private_folder(settings, source.kind, shared_path=options.shared_path)
     refuse_unwritable_links(settings, source.kind)
+    if settings.max_cost is not None and settings.price_per_1000 is None:
+        raise ConfigError("a cap on the cost needs a price: set TAGMILL_PRICE_PER_1000 or --price-per-1000")
     engine = choose_engine(settings, source.kind)
-    # Alone, a run's rate stands in for an account's that nobody set; a fleet's workers keep their own.
-    alone = settings.redis_url is None and settings.rate is None and options.rate is not None
-    rates = [options.rate, None if alone else account_rate(settings, engine)]
+    rates = [options.rate, account_rate(settings, engine, options.rate)]
     now = datetime.now(UTC)
     return RunSpec(
         run_id=options.run_id or new_run_id(now),
@@ -142,6 +148,8 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions) -> RunS
         embedded=settings.redis_url is None,
         planned_rate=min(rate.per_second for rate in rates if rate is not None),
         force=options.force,
+        max_calls=settings.max_calls,
+        max_cost=_text(settings.max_cost),
         price_per_1000=_text(settings.price_per_1000),
         max_duration=settings.max_duration,
         sidecar_prefix=choose_sidecar_prefix(settings, source.kind),

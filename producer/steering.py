@@ -22,7 +22,7 @@ from tagmill.config.settings import Settings
 from tagmill.producer.display import open_display
 from tagmill.producer.follow import TICK_SECONDS, Follower, refilling
 from tagmill.producer.interrupts import interrupts
-from tagmill.producer.launch import open_runs
+from tagmill.producer.launch import check_caps, open_runs
 from tagmill.producer.live import LiveRun
 from tagmill.producer.pace import Pace
 from tagmill.producer.reach import goes_on_here, open_board, reach
@@ -80,6 +80,7 @@ class Steering:
     def change(self, caps: Mapping[str, Any]) -> RunSpec:
         """Set what `caps` names anew; return what holds now. Raise `ConfigError` for a run that is over."""
         self._refuse_over()
+        check_caps(self.spec, caps)
         who = _who()
         control = self.runs.change(self.run_id, lambda before: replace(before, by=who, at=_now(), **caps))
         board = self._note(control)

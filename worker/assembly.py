@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tagmill.config.settings import MAX_CONCURRENCY, Settings
-from tagmill.worker.account import account_id, account_rate
+from tagmill.worker.account import account_id, account_rate, budget_for
 from tagmill.worker.behind import Behind
 from tagmill.worker.canary import Canary
 from tagmill.worker.chunks import ChunkLimits, ChunkRunner
@@ -128,6 +128,7 @@ class Assembly:
             limiter=limiter,
             breaker=Breaker(self._redis, self._keys, account),
             denials=Denials(self._redis, self._keys, spec.run_id),
+            budget=budget_for(self._settings, spec, self._runs, self._redis, self._keys),
             retry_budget=RetryBudget(
                 asyncio.get_running_loop().time(), floor_per_second(self._calls_per_second)
             ),

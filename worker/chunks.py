@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from tagmill.worker.counts import Counts
 from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import (
+    BudgetExhaustedError,
     CredentialsError,
     EngineOutageError,
     QuotaExhaustedError,
@@ -43,9 +44,9 @@ from tagmill.worker.store.undo import undo_lines
 PULSE_SECONDS = 1.0
 AFTER_DEADLINE_SECONDS = 120.0  #: how long paid results in hand wait for an absent Redis
 LEASE_CERTAIN = 0.8  #: of its time, for which a renewed lease surely holds
-STORE_PAUSE_SECONDS = 30.0  #: before a chunk that could not be committed is tried again
+STORE_PAUSE_SECONDS = 30.0  #: before a chunk that found no run store is tried again
 #: Failures that only a person can mend.
-PAUSING = (CredentialsError, QuotaExhaustedError, WriteBackSafetyError)
+PAUSING = (CredentialsError, QuotaExhaustedError, BudgetExhaustedError, WriteBackSafetyError)
 
 log = structlog.get_logger()
 
@@ -112,7 +113,7 @@ class ChunkRunner:
             await lease.release()
             return "paused"
         self.obey(control)
-        return await Work(self, chunk, lease).run()
+        return await Work(self, chunk, lease, control).run()
 
     def obey(self, control: Control) -> None:
         """Take over what may be changed of a run while it goes on."""
@@ -120,6 +121,7 @@ class ChunkRunner:
         rate = Rate.parse(now.rate) if now.rate is not None else None
         self.equipment.limiter.cap(run_scope(now.run_id), rate)
         self.equipment.lanes = now.concurrency or self._own_lanes
+        self.equipment.budget.heed(control)
 
     async def _counts_of_part(self, chunk: Chunk) -> bytes:
         rows = await asyncio.to_thread(self.parts.rows, chunk)
@@ -129,8 +131,9 @@ class ChunkRunner:
 class Work:
     """One chunk under one lease."""
 
-    def __init__(self, runner: ChunkRunner, chunk: Chunk, lease: Lease) -> None:
+    def __init__(self, runner: ChunkRunner, chunk: Chunk, lease: Lease, control: Control) -> None:
         self._runner, self._chunk, self._lease = runner, chunk, lease
+        self._control = control  #: the newest one seen before anything stopped the chunk
         self._deadline = runner.clock() + runner.limits.chunk_seconds
         self._journal = Journal(runner.redis, runner.keys, chunk)
         self._pulse = Pulse(runner.redis, runner.keys, chunk)
@@ -175,7 +178,8 @@ class Work:
             await self._count_extra(self._pipeline.paid.unconfirmed)
             return "lost"
         await self._pulse.beat(self._progress(), 0.0, 0.0)
-        await self._lease.park(result.park_seconds)
+        no_store = isinstance(result.stopped_by, RunStoreUnavailableError)
+        await self._lease.park(STORE_PAUSE_SECONDS if no_store else result.park_seconds)
         return "parked"
 
     async def _commit(self) -> str:
@@ -206,7 +210,7 @@ class Work:
             by="worker",
             at=datetime.now(UTC).isoformat(),
         )
-        control = await asyncio.to_thread(self._runner.runs.pause, self._chunk.run_id, pause)
+        control = await asyncio.to_thread(self._runner.runs.pause, self._chunk.run_id, pause, self._control)
         await self._pulse.note_control(control)
 
     def _settled(self, index: int, outcome: Outcome) -> None:
@@ -243,9 +247,18 @@ class Work:
             self._pipeline.stop()
         await self._renew()
         await self._pause_in_outage()
-        control = await self._control(await self._pulse.beat(self._progress(), *self._waits()))
+        self._heed(await self._newest(await self._pulse.beat(self._progress(), *self._waits())))
+
+    def _heed(self, control: Control) -> None:
+        if control.n < self._control.n:
+            return  # noted before the chunk began
         if control.of(self._chunk.pass_no) is not Verb.RESUME:
-            self._pipeline.stop()
+            if control.reason == BudgetExhaustedError.code:
+                self._pipeline.wind_down()
+            else:
+                self._pipeline.stop()
+        if self._pipeline.result.stopped_by is None:
+            self._control = control
         self._runner.obey(control)
         self._pipeline.resize()
 
@@ -291,9 +304,9 @@ class Work:
         }
         return orjson.dumps(self._counts.to_json() | so_far)
 
-    async def _control(self, cached: bytes | None) -> Control:
-        if cached is not None:
-            return Control.from_json(orjson.loads(cached))
+    async def _newest(self, noted: bytes | None) -> Control:
+        if noted is not None:
+            return Control.from_json(orjson.loads(noted))
         control = await asyncio.to_thread(self._runner.runs.control, self._chunk.run_id)
         await self._pulse.note_control(control)
         return control

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 from tagmill.worker.counts import Counts
 from tagmill.worker.followers import begin_followers
-from tagmill.worker.models import Json
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.manifest import Manifest, ShardEntry
 from tagmill.worker.store.parts import Parts
@@ -33,16 +32,19 @@ class Compaction:
         lines = [line for chunk in chunks for line in self._parts.lines(chunk)]
         return self._manifest.add_shard(header.shard, lines, throttled)
 
-    def finish(self, entries: Sequence[ShardEntry]) -> None:
-        """Every shard must be compacted. Write index and mark, and then the views or the pass that is due."""
+    def finish(self, entries: Sequence[ShardEntry], drawn: int = 0) -> None:
+        """Every shard must be compacted. Write index and mark, and then the views or the pass that is due.
+
+        `drawn`: calls of the budget that were drawn or lost.
+        """
         in_order = sorted(entries, key=lambda entry: entry.shard)
         self._manifest.finish(in_order, self._counts(in_order), finished_at=datetime.now(UTC).isoformat())
         if self._manifest.counts().waiting:
             begin_followers(self._files, self._spec.run_id, self._current)
         else:
-            self.write_views()
+            self._write_views(drawn)
 
-    def write_views(self) -> Json:
+    def _write_views(self, drawn: int) -> None:
         """Of a finished pass."""
         planned = Plan(self._files, self._spec.run_id, 0).planned()
         View(self._files, self._spec.run_id, self._current.number + 1).write(planned)
@@ -52,11 +54,11 @@ class Compaction:
             location=self._files.location,
             planned=planned,
             counts=self._manifest.counts(),
+            drawn=drawn,
             control=Runs(self._files).control(self._spec.run_id),
             finished_at=self._manifest.finished_at(),
         )
         write_summary(self._files, self._spec.run_id, final)
-        return final
 
     def _counts(self, entries: Sequence[ShardEntry]) -> Counts:
         extra_calls, extra_maybe = self._parts.extra()

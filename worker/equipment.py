@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tagmill.worker.behind import Behind
+from tagmill.worker.budget import Budget
 from tagmill.worker.policy import TagPolicy
 from tagmill.worker.retry import RetryBudget
 from tagmill.worker.state.breaker import Breaker
@@ -27,6 +28,7 @@ class Equipment:
     limiter: Limiter
     breaker: Breaker
     denials: Denials
+    budget: Budget
     retry_budget: RetryBudget
     lanes: int  #: may change while a chunk is worked on
     behind: Behind | None = None  #: finds the objects behind handles; None: write-back has no use for them

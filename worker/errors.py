@@ -154,6 +154,12 @@ class WriteBackSafetyError(RunError):
     code = "write_back_safety"
 
 
+class BudgetExhaustedError(RunError):
+    """A cap that the user set is reached; no call was made beyond it."""
+
+    code = "budget"
+
+
 class EngineOutageError(RunError):
     code = "outage"
 

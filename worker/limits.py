@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from tagmill.worker.money import calls_for
 from tagmill.worker.store.runs import Control, RunSpec, Verb, effective
+
+
+def max_calls(spec: RunSpec) -> int | None:
+    """Return the tighter one of the caps on calls and on cost."""
+    caps = [] if spec.max_calls is None else [spec.max_calls]
+    if spec.max_cost is not None and spec.price_per_1000 is not None:
+        caps.append(calls_for(spec.max_cost, spec.price_per_1000))
+    return min(caps, default=None)
 
 
 def overdue(spec: RunSpec, control: Control, now: datetime) -> bool:

@@ -12,3 +12,8 @@ def cost_of(calls: int, price_per_1000: str | None) -> float | None:
     if price_per_1000 is None:
         return None
     return float((calls * Decimal(price_per_1000) / 1000).quantize(MILLIONTH, ROUND_HALF_UP))
+
+
+def calls_for(cost: str, price_per_1000: str) -> int:
+    """Return how many calls cost no more than that."""
+    return int(Decimal(cost) * 1000 // Decimal(price_per_1000))

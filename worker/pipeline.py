@@ -13,12 +13,15 @@ from datetime import UTC, datetime
 import structlog
 
 from tagmill.worker import retry
+from tagmill.worker.admission import MAX_WAIT_SECONDS, Admission
 from tagmill.worker.agenda import Agenda
+from tagmill.worker.budget import Permit
 from tagmill.worker.crew import Crew
 from tagmill.worker.engines.base import Locator
 from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import (
     AccessDeniedError,
+    BudgetExhaustedError,
     CredentialsError,
     EngineUnreachableError,
     ItemError,
@@ -39,8 +42,6 @@ from tagmill.worker.state.limiter import PermitFarAway
 from tagmill.worker.store.plan import Planned
 from tagmill.worker.tagger import KeepUpload
 from tagmill.worker.waiting import NotNowError, Waiting
-
-MAX_WAIT_SECONDS = 15.0  #: a permit, a probe or a retry further away parks the chunk
 
 log = structlog.get_logger()
 
@@ -86,7 +87,7 @@ class Pipeline:
     ) -> None:
         """`give_up_at`: by `clock`, how long an absent Redis is waited for with paid results in hand."""
         self._kit, self._journal, self._settled = equipment, journal, settled
-        self._clock, self._sleep = clock, sleep
+        self._clock = clock
         self._waiting = Waiting(give_up_at, clock, sleep)
         self._persist, self._while_running = self._waiting.persist, self._waiting.while_running
         self._random = random.Random()  # noqa: S311 - jitter
@@ -94,7 +95,7 @@ class Pipeline:
         self._crew: Crew | None = None  #: of those images that are no suspects
         self._held: list[tuple[Item, AccessDeniedError]] = []
         self._answered = False
-        self._quiet_until = float("-inf")  # by `clock`: what throttling asked for
+        self._admission = Admission(equipment, self._waiting, clock, sleep)
         self.paid = PaidCalls()
         self.result = Result()
         self._placing = Placing(equipment, journal, self._waiting.persist, self.result.previous)
@@ -130,6 +131,10 @@ class Pipeline:
         if self._crew is not None:
             self._crew.resize(self._kit.lanes)
 
+    def wind_down(self) -> None:
+        """Take no new image; a lane that has drawn a call uses it."""
+        self._agenda.close()
+
     def _item(self, index: int, planned: Planned) -> Item:
         attempts = self._journal[index].attempts
         return Item(index, planned, attempts=attempts, failed_before=attempts > 0, known=attempts > 0)
@@ -140,7 +145,7 @@ class Pipeline:
             await self._journal.abandon()
 
     async def _work(self, items: Iterable[Item], crew: Crew) -> None:
-        if not self._waiting.stopped:
+        if not self._agenda.closed:
             self._agenda = Agenda(items, self._clock)
             await crew.work()
 
@@ -209,7 +214,7 @@ class Pipeline:
         behind = self._kit.behind
         if behind is None or not isinstance(ref.source, Handle):
             return ref
-        await self._service_open()
+        await self._admission.service_open()
         return await self._while_running(lambda: behind.find(ref))
 
     async def _tagged_before(self, ref: ImageRef) -> bool:
@@ -224,11 +229,11 @@ class Pipeline:
     async def _call(self, item: Item, ref: ImageRef, upload: str | None) -> Outcome:
         """Pay for one answer and journal it before anything else happens to it."""
         kit, index = self._kit, item.index
-        await self._admitted(item)
+        await self._admission.enter(again=item.failed_before)
         locator = await kit.tagger.locate(ref, upload, self._keep_upload(index))
-        await self._while_running(lambda: kit.limiter.acquire(MAX_WAIT_SECONDS))
+        permit = await self._admission.permit()
         await self._persist(lambda: self._journal.intent(index))
-        answer = await self._ask(item, locator)
+        answer = await self._ask(item, locator, permit)
         outcome = Outcome(
             Status.TAGGED,
             answer=answer,
@@ -247,9 +252,13 @@ class Pipeline:
             await self._persist(kit.denials.vouch)
         return outcome
 
-    async def _ask(self, item: Item, locator: Locator) -> Answer:
+    async def _ask(self, item: Item, locator: Locator, permit: Permit) -> Answer:
         try:
             answer = await self._kit.tagger.ask(locator)
+        except ItemError as error:
+            if not error.calls:
+                self._kit.budget.give_back(permit)
+            raise
         except RunError as error:  # an answer, too: its image is no suspect
             self._halt(error)
             self.paid.note(1, 0)
@@ -257,29 +266,6 @@ class Pipeline:
             raise
         self.paid.note(answer.calls, 0)
         return answer
-
-    async def _admitted(self, item: Item) -> None:
-        """Wait while the account is not to be called; a retry also needs a share of the retry budget.
-
-        This comes before an upload, which is no paid call but loads the same service.
-        """
-        if not item.failed_before:
-            self._kit.retry_budget.first_attempt()
-        elif (wait := self._kit.retry_budget.take(self._clock())) > 0:
-            raise NotNowError(wait)
-        await self._service_open()
-
-    async def _service_open(self) -> None:
-        while (wait := await self._closed_for()) > 0:
-            if wait > MAX_WAIT_SECONDS:
-                raise PermitFarAway(wait)
-            await self._while_running(lambda: self._sleep(wait))
-
-    async def _closed_for(self) -> float:
-        """Return the seconds for which throttling or the breaker forbids calls."""
-        if (quiet := self._quiet_until - self._clock()) > 0:
-            return quiet
-        return await self._while_running(self._kit.breaker.admit)
 
     async def _finish(self, item: Item, outcome: Outcome) -> None:
         """Write tags back, journal, discard an upload, hand over the outcome with all that it has cost."""
@@ -324,7 +310,7 @@ class Pipeline:
         await self._count(item, error, attempts=0)
         await self._persist(lambda: self._kit.limiter.throttled(error.retry_after))
         now = await self._persist(self._kit.limiter.snapshot)
-        self._quiet_until = max(self._quiet_until, self._clock() + now.blocked_seconds)
+        self._admission.keep_quiet(now.blocked_seconds)
         return 0.0
 
     async def _failed_for_now(self, item: Item, error: RetryableError) -> float | None:
@@ -356,14 +342,14 @@ class Pipeline:
         """The account is not refused, so these images are: unless nothing else is known of the account."""
         try:
             await self._doubt_account()
-            while self._held and not self._waiting.stopped:
+            while self._held and not self._agenda.closed:
                 item, error = self._held.pop()
                 await self._finish(item, failed(error))
         except RunError as error:
             self._halt(error)
 
     async def _doubt_account(self) -> None:
-        if self._waiting.stopped or not self._held:
+        if self._agenda.closed or not self._held:
             return
         tagged = sum(outcome.status is Status.TAGGED for outcome in self.result.outcomes.values())
         denied = max(len(self._held), await self._persist(self._kit.denials.count))
@@ -395,4 +381,7 @@ class Pipeline:
         """The account's or the run's failure ends the chunk. That of a write-back's safety goes first."""
         if self.result.stopped_by is None or isinstance(error, WriteBackSafetyError):
             self.result.stopped_by = error
-        self.stop()
+        if isinstance(error, BudgetExhaustedError):
+            self.wind_down()
+        else:
+            self.stop()

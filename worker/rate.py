@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+DAY_SECONDS = UNIT_SECONDS["d"]
 RULE = "write calls per unit, such as 20/s or 20/s,5000/d (units s, m, h, d)"
 _WINDOW = re.compile(r"(?P<calls>\d+(?:\.\d+)?)\s*/\s*(?P<unit>[smhd])")
 
@@ -28,7 +30,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """All windows hold at once."""
+    """All windows hold at once. A day's is a budget, opened anew every day of UTC; the others set a pace."""
 
     windows: tuple[Window, ...]
 
@@ -39,8 +41,19 @@ class Rate:
 
     @property
     def per_second(self) -> float:
-        """The sustained rate: what the tightest window allows."""
-        return min(window.per_second for window in self.windows)
+        """The pace: what the tightest window allows; infinite where only a day's budget is given."""
+        paces = (window.per_second for window in self.windows if window.seconds < DAY_SECONDS)
+        return min(paces, default=math.inf)
+
+    @property
+    def per_day(self) -> int | None:
+        """The day's budget."""
+        calls = (int(window.calls) for window in self.windows if window.seconds == DAY_SECONDS)
+        return min(calls, default=None)
+
+    def paced(self, default: Rate) -> Rate:
+        """Return this rate, with the pace of another where it has none."""
+        return self if math.isfinite(self.per_second) else Rate((*default.windows, *self.windows))
 
     def __str__(self) -> str:
         return ",".join(str(window) for window in self.windows)
@@ -48,6 +61,9 @@ class Rate:
 
 def _parse_window(text: str) -> Window:
     match = _WINDOW.fullmatch(text.strip().lower())
-    if match is None or float(match["calls"]) <= 0:
+    if match is None:
         raise ValueError(RULE)
-    return Window(float(match["calls"]), UNIT_SECONDS[match["unit"]])
+    window = Window(float(match["calls"]), UNIT_SECONDS[match["unit"]])
+    if window.calls <= 0 or (window.seconds == DAY_SECONDS and window.calls < 1):
+        raise ValueError(RULE)
+    return window

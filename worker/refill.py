@@ -22,6 +22,7 @@ from tagmill.worker.limits import overdue, time_limit
 from tagmill.worker.models import Chunk
 from tagmill.worker.state.board import Board, Place
 from tagmill.worker.store.base import Files
+from tagmill.worker.store.grants import run_grants
 from tagmill.worker.store.parts import Parts
 from tagmill.worker.store.passes import Passes, PassKind, PassSpec
 from tagmill.worker.store.plan import ShardHeader
@@ -151,7 +152,7 @@ class Refill:
             control = self._runs.control(spec.run_id)
             self._board.note_control(spec.run_id, control)
         if control.running and overdue(spec, control, now := datetime.now(UTC)):
-            control = self._runs.pause(spec.run_id, time_limit(now))
+            control = self._runs.pause(spec.run_id, time_limit(now), control)
             self._board.note_control(spec.run_id, control)
         return control
 
@@ -173,6 +174,7 @@ class OpenPass:
         self._board, self._run_id, self._pass_no = board, spec.run_id, current.number
         self._compaction = Compaction(files, spec, current)
         self._parts = Parts(files, spec.run_id, current.number)
+        self._grants = run_grants(files, spec.run_id)
         whole_plan = spec.deduplicates and current.kind is PassKind.TAG  # only then is known who waits
         self.frontier = Frontier(files, spec.run_id, current.number, whole_plan=whole_plan)
         self._cancellation = Cancellation(files, board, spec, current, self.frontier.plan)
@@ -198,7 +200,8 @@ class OpenPass:
             )
         if not self.frontier.complete():
             return False
-        self._compaction.finish(self.frontier.entries())
+        drawn = self._board.drawn(self._grants.folder)
+        self._compaction.finish(self.frontier.entries(), self._grants.granted() if drawn is None else drawn)
         self._board.forget(self._run_id, self._pass_no)
         log.info("pass_completed", run_id=self._run_id, number=self._pass_no)
         return True

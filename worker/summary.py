@@ -27,10 +27,14 @@ def summary(
     location: str,
     planned: int,
     counts: Counts,
+    drawn: int = 0,
     control: Control | None = None,
     finished_at: str | None = None,
 ) -> Json:
-    """`finished_at` None: the pass is not finished, and `control` says what it is doing."""
+    """`drawn`: calls of the budget that were drawn or lost.
+
+    `finished_at` None: the pass is not finished, and `control` says what it is doing.
+    """
     control = control or Control()
     run_dir = f"{location}/{run_folder(spec.run_id)}"
     rows = "manifest.jsonl" if planned <= SINGLE_FILE_ROWS else "passes/0000/manifest.json"
@@ -50,6 +54,7 @@ def summary(
         "remaining": max(planned - counts.settled, 0),
         "calls": counts.calls,
         "maybe_charged": counts.maybe_charged,
+        "unaccounted": max(drawn - counts.calls, 0),
         "throttled": counts.throttled,
         "cost": cost_of(counts.calls, spec.price_per_1000),
         "writes": dict(counts.writes),

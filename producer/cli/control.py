@@ -12,6 +12,9 @@ from tagmill.producer.cli.options import (
     AsJson,
     LogFormat,
     LogLevel,
+    MaxCalls,
+    MaxCost,
+    MaxDuration,
     RedisUrl,
     RunId,
     RunStore,
@@ -24,8 +27,6 @@ from tagmill.worker.errors import ConfigError
 if TYPE_CHECKING:
     from tagmill.config.settings import Settings
     from tagmill.producer.steering import Steering
-
-MaxDuration = Annotated[str | None, typer.Option(help="Pause after so long, such as 8h.")]
 
 
 def pause(
@@ -47,6 +48,8 @@ def pause(
 def resume(  # noqa: PLR0913 - an option each
     run_id: RunId,
     *,
+    max_calls: MaxCalls = None,
+    max_cost: MaxCost = None,
     max_duration: MaxDuration = None,
     follow: Annotated[bool, typer.Option("--follow", help="Stay, and show progress.")] = False,
     yes: Yes = False,
@@ -74,6 +77,8 @@ def change(  # noqa: PLR0913 - an option each
     *,
     rate: Annotated[str | None, typer.Option(help="Calls, such as 20/s; a cap for this run.")] = None,
     concurrency: Annotated[int | None, typer.Option(help="Calls in flight per process.")] = None,
+    max_calls: MaxCalls = None,
+    max_cost: MaxCost = None,
     max_duration: MaxDuration = None,
     yes: Yes = False,
     run_store: RunStore = None,

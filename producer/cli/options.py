@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ from tagmill.worker.rate import Rate
 if TYPE_CHECKING:
     from tagmill.config.settings import Settings
 
-_CAPS = ("concurrency", "max_duration")  #: settings that a control may change
+_CAPS = ("concurrency", "max_calls", "max_cost", "max_duration")  #: settings that a control may change
 
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID")]
 RunStore = Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix that keeps all runs.")]
@@ -21,6 +22,9 @@ RedisUrl = Annotated[str | None, typer.Option(help="The fleet's Redis; without i
 StateDir = Annotated[str | None, typer.Option(help="Where a run without a fleet keeps its Redis.")]
 LogLevel = Annotated[str | None, typer.Option(help="debug, info, warning or error.")]
 LogFormat = Annotated[str | None, typer.Option(help="console or json; logs go to stderr.")]
+MaxCalls = Annotated[int | None, typer.Option(help="Pause the run rather than pay for more calls.")]
+MaxCost = Annotated[str | None, typer.Option(help="The same in money, by the price.")]
+MaxDuration = Annotated[str | None, typer.Option(help="Pause after so long, such as 8h.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -43,7 +47,8 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
 
 def caps_of(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the caps that a command was given, as a control has them; a setting is for new runs."""
-    caps = {name: getattr(settings, name) for name in _CAPS if options.get(name) is not None}
+    given = {name: getattr(settings, name) for name in _CAPS if options.get(name) is not None}
+    caps = {name: str(cap) if isinstance(cap, Decimal) else cap for name, cap in given.items()}
     if (rate := parse_rate(options.get("rate"))) is not None:
         caps["rate"] = str(rate)
     return caps

@@ -12,6 +12,9 @@ from tagmill.producer.cli.options import (
     AsJson,
     LogFormat,
     LogLevel,
+    MaxCalls,
+    MaxCost,
+    MaxDuration,
     RedisUrl,
     RunStore,
     StateDir,
@@ -70,8 +73,10 @@ def run(  # noqa: PLR0913 - an option each
         str | None, typer.Option(help="File that says which tags are kept, under what names.")
     ] = None,
     chunk_size: Annotated[int | None, typer.Option(help="Images per Celery task.")] = None,
+    max_calls: MaxCalls = None,
+    max_cost: MaxCost = None,
     price_per_1000: Annotated[str | None, typer.Option(help="What 1,000 calls cost.")] = None,
-    max_duration: Annotated[str | None, typer.Option(help="Pause after so long, such as 8h.")] = None,
+    max_duration: MaxDuration = None,
     include: Annotated[list[str] | None, typer.Option(help="Only names that match this glob.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="No names that match this glob.")] = None,
     extension: Annotated[list[str] | None, typer.Option(help="File name extensions; `*` for any.")] = None,
@@ -116,7 +121,8 @@ def run(  # noqa: PLR0913 - an option each
         write_backs = [write_back, sidecar_prefix, dedupe, probe, allow_new_versions, allow_copy_events]
         frozen = [engine, *write_backs, policy, transfer, keep_uploads, chunk_size, price_per_1000]
         _refuse_any(source, selection != SourceOptions(), rate, run_id, *frozen, shared_path, force)
-        launch = reopen_run(settings, resume, caps_of(settings, {"max_duration": max_duration}))
+        caps = {"max_calls": max_calls, "max_cost": max_cost, "max_duration": max_duration}
+        launch = reopen_run(settings, resume, caps_of(settings, caps))
     elif source is None:
         raise ConfigError("name a SOURCE: s3://bucket/prefix, a folder, or a list of handles")
     else:

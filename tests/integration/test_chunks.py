@@ -24,6 +24,7 @@ from redis.asyncio import Redis
 from servers.redis import RedisUnderTest
 
 from tagmill.worker import chunks
+from tagmill.worker.budget import Budget
 from tagmill.worker.chunks import STORE_PAUSE_SECONDS, ChunkLimits, ChunkRunner
 from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import (
@@ -41,6 +42,7 @@ from tagmill.worker.policy import TagPolicy
 from tagmill.worker.retry import RetryBudget
 from tagmill.worker.sinks.base import Tagging
 from tagmill.worker.state.breaker import Breaker
+from tagmill.worker.state.budget import OpenGrants
 from tagmill.worker.state.denials import Denials
 from tagmill.worker.state.journal import Entry, Journal
 from tagmill.worker.state.keys import Keys
@@ -81,6 +83,7 @@ class Site:
     sink: FakeSink = field(default_factory=FakeSink)
     limits: ChunkLimits = field(default_factory=lambda: ChunkLimits(240, 90, 7200))
     lanes: int = 4
+    price_per_1000: str | None = None
     shutting_down: bool = False
     keys: Keys = field(default_factory=lambda: Keys(next(prefixes)))
     stopped: asyncio.Event = field(default_factory=asyncio.Event)  #: a pipeline was told to stop
@@ -103,8 +106,10 @@ class Site:
             limiter=cast(Limiter, FakeLimiter()),
             breaker=Breaker(self.redis, self.keys, "account"),
             denials=Denials(self.redis, self.keys, RUN),
+            budget=Budget(self.small.spec, Runs(self.files), [], OpenGrants(self.redis, self.keys)),
             retry_budget=RetryBudget(0.0),
             lanes=self.lanes,
+            price_per_1000=self.price_per_1000,
         )
         return ChunkRunner(
             self.files,
@@ -175,6 +180,18 @@ async def in_work(site: Site) -> tuple[GatedEngine, asyncio.Task[str]]:
     running = asyncio.create_task(site.run())
     await asyncio.wait_for(engine.in_flight(site.lanes), WITHIN_SECONDS)
     return engine, running
+
+
+def called(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> asyncio.Event:
+    """Set when this method is called from now on."""
+    happened, method = asyncio.Event(), getattr(owner, name)
+
+    def call(*args: object) -> object:
+        happened.set()
+        return method(*args)
+
+    monkeypatch.setattr(owner, name, call)
+    return happened
 
 
 # --- done -------------------------------------------------------------------------------------------------
@@ -359,6 +376,61 @@ async def test_the_accounts_failure_pauses_the_run_for_everybody(site: Site, err
     assert cached["reason"] == error.code  # others hear of it within a pulse
     assert await site.run() == "paused"
     assert await Journal(site.redis, site.keys, site.chunk).load() != {}
+
+
+async def test_a_cap_that_is_reached_pauses_the_run_and_a_raised_one_lets_it_go_on(site: Site) -> None:
+    runs = Runs(site.files)
+    runs.set_control(RUN, Control(max_calls=3))
+    assert await site.run() == "parked"
+    control = runs.control(RUN)
+    assert (control.verb, control.reason, control.max_calls) == (Verb.PAUSE, "budget", 3)
+    assert len(site.engine.asked) == 3
+    runs.set_control(RUN, Control(max_calls=IMAGES))
+    assert await site.run() == "committed"
+    assert len(site.engine.asked) == IMAGES
+
+
+async def test_a_cap_raised_while_the_last_calls_are_in_flight_leaves_the_run_going_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used_up = called(monkeypatch, Pipeline, "wind_down")
+    runs = Runs(site.files)
+    runs.set_control(RUN, Control(max_calls=site.lanes - 1))
+    site.engine = engine = GatedEngine()
+    running = asyncio.create_task(site.run())
+    await asyncio.wait_for(engine.in_flight(site.lanes - 1), WITHIN_SECONDS)
+    await asyncio.wait_for(used_up.wait(), WITHIN_SECONDS)
+    raised = runs.set_control(RUN, Control(max_calls=IMAGES))
+    engine.gate.set()
+    assert await asyncio.wait_for(running, WITHIN_SECONDS) == "parked"
+    assert runs.control(RUN) == raised
+    assert await site.run() == "committed"
+
+
+async def test_a_cap_set_while_a_chunk_is_in_work_holds_within_a_pulse(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, running = await in_work(site)
+    heard = called(monkeypatch, Budget, "heed")
+    Runs(site.files).set_control(RUN, Control(max_calls=site.lanes + 1))
+    await site.redis.delete(site.keys.control(RUN))  # as time does
+    await asyncio.wait_for(heard.wait(), WITHIN_SECONDS)
+    engine.gate.set()
+    assert await asyncio.wait_for(running, WITHIN_SECONDS) == "parked"
+    assert len(engine.asked) == site.lanes + 1
+
+
+async def test_without_a_run_store_no_call_is_drawn_and_the_chunk_waits(site: Site) -> None:
+    site.files.full = lambda name: "/grants/" in name
+    assert await site.run() == "parked"
+    assert site.engine.asked == []
+    assert await site.parked_seconds() == pytest.approx(STORE_PAUSE_SECONDS, abs=5)
+
+
+async def test_rows_state_the_cost_of_their_calls(site: Site) -> None:
+    site.price_per_1000 = "1.5"
+    await site.run()
+    assert {row["cost"] for row in site.rows()} == {0.0015}
 
 
 async def test_an_outage_of_the_api_beyond_the_limit_pauses_the_run(site: Site) -> None:

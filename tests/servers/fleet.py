@@ -45,8 +45,8 @@ PIXEL = base64.b64decode(
 #: Of the one object that `--json` prints, in order.
 SUMMARY_KEYS = [
     *("schema", "run_id", "state", "reason", "pass", "planned", "tagged", "failed", "skipped", "duplicate"),
-    *("quarantined", "cancelled", "remaining", "calls", "maybe_charged", "throttled", "cost", "writes"),
-    *("duration_s", "run_dir", "manifest", "warnings", "saved"),
+    *("quarantined", "cancelled", "remaining", "calls", "maybe_charged", "unaccounted", "throttled", "cost"),
+    *("writes", "duration_s", "run_dir", "manifest", "warnings", "saved"),
 ]
 
 Json = dict[str, Any]

@@ -21,6 +21,7 @@ from tagmill.worker import errors
         (errors.WriteBackSafetyError, 6),
         (errors.CredentialsError, 7),
         (errors.QuotaExhaustedError, 7),
+        (errors.BudgetExhaustedError, 8),
     ],
 )
 def test_an_error_has_its_exit_code(error: type[errors.TaggingError], code: int) -> None:
@@ -32,6 +33,7 @@ def test_an_error_has_its_exit_code(error: type[errors.TaggingError], code: int)
     [
         (errors.CredentialsError, ExitCode.CREDENTIALS),
         (errors.QuotaExhaustedError, ExitCode.CREDENTIALS),
+        (errors.BudgetExhaustedError, ExitCode.BUDGET),
         (errors.EngineOutageError, ExitCode.TEMPORARY),
         (errors.WriteBackSafetyError, ExitCode.WRITE_BACK_SAFETY),
         (errors.RunStoreUnavailableError, ExitCode.TEMPORARY),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagmill.worker.money import cost_of
+from tagmill.worker.money import calls_for, cost_of
 
 prices = st.decimals("0.0001", "1000", places=4).map(str)
 
@@ -35,3 +35,17 @@ def test_without_a_price_there_is_no_cost() -> None:
 def test_the_number_says_the_decimal_to_the_last_digit(calls: int, price: str) -> None:
     exact = calls * Decimal(price) / 1000
     assert abs(Decimal(repr(cost_of(calls, price))) - exact) <= Decimal("0.0000005")
+
+
+@pytest.mark.parametrize(
+    ("cost", "price", "calls"),
+    [("1.5", "1.5", 1000), ("0.10", "1.5", 66), ("0.001", "1.5", 0), ("10", "3", 3333)],
+)
+def test_a_cost_buys_whole_calls(cost: str, price: str, calls: int) -> None:
+    assert calls_for(cost, price) == calls
+
+
+@given(st.decimals("0.01", "100000", places=2), prices)
+def test_what_a_cost_buys_does_not_exceed_it_and_one_more_would(cost: Decimal, price: str) -> None:
+    calls = calls_for(str(cost), price)
+    assert calls * Decimal(price) / 1000 <= cost < (calls + 1) * Decimal(price) / 1000

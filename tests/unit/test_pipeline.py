@@ -17,7 +17,7 @@ from fakes.crashes import POINTS, Crash, CrashingEngine, CrashingJournal, Crashi
 from fakes.engine import FakeEngine
 from fakes.files import MemoryFiles
 from fakes.limiter import UNLIMITED, FakeLimiter
-from fakes.runs import planned
+from fakes.runs import a_spec, planned
 from fakes.scripted import GatedEngine, ScriptedEngine
 from fakes.sink import FakeSink
 from hypothesis import HealthCheck, given, settings
@@ -25,11 +25,13 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 from servers.redis import RedisUnderTest, running_redis
 
+from tagmill.worker.budget import Budget, Cap
 from tagmill.worker.engines.base import Locator
 from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import (
     AccessDeniedError,
     BadResponseError,
+    BudgetExhaustedError,
     CredentialsError,
     EngineUnavailableError,
     EngineUnreachableError,
@@ -65,13 +67,16 @@ from tagmill.worker.rows import RowContext, build_row
 from tagmill.worker.sinks.base import Tagging
 from tagmill.worker.state import group_commit
 from tagmill.worker.state.breaker import Breaker
+from tagmill.worker.state.budget import OpenGrants
 from tagmill.worker.state.connection import connect
 from tagmill.worker.state.denials import Denials
 from tagmill.worker.state.journal import Entry, Journal
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.limiter import Limiter
+from tagmill.worker.store.grants import Period
 from tagmill.worker.store.passes import PassKind
 from tagmill.worker.store.plan import Planned
+from tagmill.worker.store.runs import Runs, RunSpec
 from tagmill.worker.tagger import Tagger
 from tagmill.worker.transfer import Transfers
 from tagmill.worker.undoing import Undoing
@@ -106,7 +111,10 @@ class Rig:
     policy: TagPolicy = field(default_factory=TagPolicy)
     keep_uploads: bool = False
     probe_seconds: float = 0.01
-    budget: RetryBudget = field(default_factory=lambda: RetryBudget(0.0))
+    spec: RunSpec = field(default_factory=lambda: a_spec("run-1"))
+    files: MemoryFiles = field(default_factory=MemoryFiles)
+    caps: list[Cap] = field(default_factory=list)
+    retry_budget: RetryBudget = field(default_factory=lambda: RetryBudget(0.0))
     clock: Callable[[], float] | None = None
     sleep: Callable[[float], Any] = asyncio.sleep
     give_up_at: float = NEVER
@@ -136,7 +144,8 @@ class Rig:
             limiter=cast(Limiter, self.limiter),
             breaker=self.breaker,
             denials=Denials(self.redis, self.keys, "run-1"),
-            retry_budget=self.budget,
+            budget=Budget(self.spec, Runs(self.files), self.caps, OpenGrants(self.redis, self.keys)),
+            retry_budget=self.retry_budget,
             lanes=self.lanes,
             force=self.force,
         )
@@ -335,8 +344,8 @@ async def test_attempts_count_over_parking(rig: Rig) -> None:
 async def test_without_retry_budget_a_retry_waits_and_none_is_dropped(rig: Rig) -> None:
     now, called_at = [1000.0], list[float]()
     rig.clock = lambda: now[0]
-    rig.budget = RetryBudget(1000.0)
-    while rig.budget.take(1000.0) == 0.0:
+    rig.retry_budget = RetryBudget(1000.0)
+    while rig.retry_budget.take(1000.0) == 0.0:
         pass
     busy = EngineUnavailableError("busy", calls=1)
     rig.scripted.scripts = {value(index): [busy] for index in (1, 5)}
@@ -575,6 +584,41 @@ async def test_a_permit_that_is_far_away_parks_the_chunk(rig: Rig) -> None:
     assert 15 < result.park_seconds <= 30
     assert list(await rig.entries()) == list(result.outcomes)
     assert len(result.outcomes) == 1
+
+
+# --- budget -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cap", [1, 3, 9])
+async def test_a_cap_is_used_to_the_last_call_and_not_exceeded(rig: Rig, cap: int) -> None:
+    rig.spec = a_spec("run-1", max_calls=cap)
+    rig.limiter = FakeLimiter(Rate.parse("200/s"))  # lanes that have drawn a call wait for their turn
+    result = await rig.run(handles(20))
+    assert isinstance(result.stopped_by, BudgetExhaustedError)
+    assert len(result.outcomes) == len(rig.engine.asked) == cap
+
+
+async def test_a_call_that_was_not_sent_counts_against_no_cap(rig: Rig) -> None:
+    rig.spec = a_spec("run-1", max_calls=5)
+    rig.scripted.scripts = {value(n): [EngineUnreachableError("no route", retry_after=0)] for n in range(2)}
+    result = await rig.run(handles(5))
+    assert totals(result) == (5, 0, 5)
+    assert len(rig.engine.asked) == 7
+
+
+async def test_a_rate_per_day_that_is_used_up_parks_the_chunk_until_the_next(rig: Rig) -> None:
+    rig.caps = [Cap("the rate", "accounts/one", Period.DAY, "", 3, waits=True)]
+    result = await rig.run(handles(5))
+    assert (result.stopped_by, len(result.outcomes)) == (None, 3)
+    assert 0 < result.park_seconds <= 86_401
+
+
+async def test_images_that_cost_no_call_are_settled_without_a_budget(rig: Rig) -> None:
+    rig.spec = a_spec("run-1", max_calls=2)
+    await rig.run(handles(2))
+    rig.sink = FakeSink()
+    result = await rig.run(handles(2))
+    assert (result.stopped_by, len(result.outcomes)) == (None, 2)
 
 
 async def test_a_cancelled_chunk_leaves_no_intent_that_looks_like_a_death(rig: Rig) -> None:

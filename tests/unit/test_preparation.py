@@ -120,6 +120,10 @@ def test_a_fleet_sees_a_folder_only_where_somebody_says_so() -> None:
         ("20/s", "5/s", 5.0),
         ("20/s", "50/s", 20.0),
         ("20/s,600/m", None, 10.0),
+        ("20/s,50/d", "5000/d", 20.0),
+        ("50/d", None, 4.0),
+        (None, "50/d", 4.0),
+        (None, "50/s", 50.0),
     ],
 )
 def test_chunks_are_planned_for_the_slower_of_account_and_run(
@@ -157,8 +161,13 @@ def test_a_run_keeps_what_was_asked_for_and_no_secret() -> None:
 
 
 def test_a_run_keeps_its_caps() -> None:
-    spec = prepared(Kind.S3, **KEYS, price_per_1000="1.50", max_duration="8h")
-    assert (spec.price_per_1000, spec.max_duration) == ("1.50", 28_800)
+    spec = prepared(Kind.S3, **KEYS, price_per_1000="1.50", max_cost="12", max_calls=9000, max_duration="8h")
+    assert (spec.price_per_1000, spec.max_cost, spec.max_calls) == ("1.50", "12", 9000)
+    assert spec.max_duration == 28_800
+
+
+def test_a_cap_on_the_cost_needs_a_price() -> None:
+    assert "--price-per-1000" in refusal(Kind.S3, **KEYS, max_cost="12")
 
 
 def test_a_new_name_has_the_date_and_is_valid() -> None:

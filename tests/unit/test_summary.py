@@ -19,8 +19,8 @@ from tagmill.worker.summary import finished, read_summary, summary
 KEYS = [
     *("schema", "run_id", "state", "reason", "pass", "planned"),
     *("tagged", "failed", "skipped", "duplicate", "quarantined", "cancelled", "remaining"),
-    *("calls", "maybe_charged", "throttled", "cost", "writes", "duration_s", "run_dir", "manifest"),
-    "warnings",
+    *("calls", "maybe_charged", "unaccounted", "throttled", "cost"),
+    *("writes", "duration_s", "run_dir", "manifest", "warnings"),
     "saved",
 ]
 COUNTS = Counts(tagged=5, failed=2, skipped=1, quarantined=1, calls=9, maybe_charged=3, throttled=4)

@@ -221,6 +221,13 @@ class Board:
                     self._redis.delete(*stale)
         self.forget(run_id, 0)
 
+    def drawn(self, folder: str) -> int | None:
+        """Return the calls drawn or lost of the grants in that folder; None when Redis does not know."""
+        with translated():
+            stored = self._redis.hmget(self._keys.grant(folder), ["server", "through", "left"])
+            here = self._redis.info("server")["run_id"].encode()
+        return int(stored[1]) - int(stored[2]) if stored[0] == here else None
+
     def waits(self, run_id: str) -> tuple[float, float]:
         """Return seconds that the limiter held lanes, and that lanes had, since the run began."""
         with translated():

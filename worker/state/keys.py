@@ -109,6 +109,16 @@ class Keys:
         """There when the account answered an image of the run."""
         return self._of("works", run_id)
 
+    # --- budgets ------------------------------------------------------------------------------------------
+
+    def grant(self, folder: str) -> str:
+        """Hash: what is left of the open grants of this folder in the run store, and which server counts."""
+        return self._of("grant", folder)
+
+    def grant_ticket(self, token: str) -> str:
+        """There while Redis has forgotten nothing since the holder of the token found nothing left."""
+        return self._of("grant-ticket", token)
+
     # --- the fleet and its account ------------------------------------------------------------------------
 
     def workers(self) -> str:

@@ -10,6 +10,10 @@ def run_folder(run_id: str) -> str:
     return f"{RUNS}/{run_id}"
 
 
+def account_folder(account: str) -> str:
+    return f"accounts/{account}"
+
+
 def pass_folder(run_id: str, pass_no: int) -> str:
     return f"{run_folder(run_id)}/passes/{pass_no:04d}"
 

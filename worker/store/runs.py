@@ -42,6 +42,8 @@ class RunSpec:
     chunk_size: int | None = None
     embedded: bool = True  #: worked on by servers of its own, not by a fleet
     planned_rate: float = 1.0  #: calls/s that chunk sizes are made for
+    max_calls: int | None = None
+    max_cost: str | None = None  #: decimal, in the currency of the price
     price_per_1000: str | None = None  #: decimal, of 1,000 calls
     max_duration: float | None = None  #: seconds from each start, or lift from a pause, to the next pause
     concurrency: int | None = None  #: calls in flight per process; None: each worker's own
@@ -79,7 +81,9 @@ class Control:
     at: str = ""
     cancelled: int | None = None  #: passes up to this one are cancelled, for good
     since: str = ""  #: when the run was last started anew or lifted from a pause; empty: never
-    max_duration: float | None = None  #: this and what follows stand in for the specification's, unless None
+    max_calls: int | None = None  #: this and what follows stand in for the specification's, unless None
+    max_cost: str | None = None
+    max_duration: float | None = None
     rate: str | None = None
     concurrency: int | None = None
 
@@ -100,7 +104,7 @@ class Control:
         return cls(**{**value, "verb": Verb(value["verb"])})
 
 
-CAPS = ("max_duration", "rate", "concurrency")  #: what a control may change
+CAPS = ("max_calls", "max_cost", "max_duration", "rate", "concurrency")  #: what a control may change
 
 
 def effective(spec: RunSpec, control: Control) -> RunSpec:
@@ -177,14 +181,18 @@ class Runs:
             if self.files.create(name, orjson.dumps(value)):
                 return control
 
-    def pause(self, run_id: str, control: Control) -> Control:
+    def pause(self, run_id: str, control: Control, seen: Control | None = None) -> Control:
         """Pause a run that goes on; return the control that holds now, which may be another's.
 
-        That a write-back did harm is said also of a run that pauses already, or whoever lifts that pause
-        would not know.
+        `seen`: what is newer was not known to whoever found a reason to pause; then the run goes on. That a
+        write-back did harm is said in any case, and also of a run that pauses already, or whoever lifts that
+        pause would not know.
         """
         newest = self.control(run_id)
-        is_news = WriteBackSafetyError.code == control.reason != newest.reason
+        does_harm = control.reason == WriteBackSafetyError.code
+        if seen is not None and newest.n != seen.n and not does_harm:
+            return newest
+        is_news = does_harm and newest.reason != control.reason
         heeded = newest.running or (is_news and newest.verb is Verb.PAUSE)
         return self.set_control(run_id, control) if heeded else newest
 

@@ -95,10 +95,14 @@ async def test_slots_lie_evenly_from_now_to_the_horizon(redis: Redis) -> None:
     assert reservation.ask_again == pytest.approx(0.26 - HORIZON_SECONDS, abs=1e-5)
 
 
-async def test_a_window_of_a_day_is_paced_evenly(redis: Redis) -> None:
-    reservation = await limiter(redis, "20/s,8640/d").reserve(5)
+async def test_a_window_of_an_hour_is_paced_evenly(redis: Redis) -> None:
+    reservation = await limiter(redis, "20/s,360/h").reserve(5)
     assert list(reservation.slots) == [0.0]
     assert reservation.next_slot == pytest.approx(10, abs=0.01)
+
+
+async def test_a_day_is_a_budget_and_sets_no_pace(redis: Redis) -> None:
+    assert len((await limiter(redis, "20/s,10/d", run="10/d").reserve(5)).slots) == 5
 
 
 async def test_processes_continue_where_the_others_stopped(redis: Redis) -> None:

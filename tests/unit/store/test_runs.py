@@ -59,8 +59,11 @@ def test_the_newest_control_counts(files: MemoryFiles) -> None:
 
 def test_only_a_run_that_goes_on_is_paused(files: MemoryFiles) -> None:
     runs = Runs(files)
-    first = runs.pause(RUN, Control(verb=Verb.PAUSE, reason="credentials"))
-    assert runs.pause(RUN, Control(verb=Verb.PAUSE, reason="budget")) == first
+    seen = runs.control(RUN)
+    first = runs.pause(RUN, Control(verb=Verb.PAUSE, reason="credentials"), seen)
+    second = Control(verb=Verb.PAUSE, reason="budget")
+    assert runs.pause(RUN, second, seen) == first
+    assert runs.pause(RUN, second, first) == first
     assert runs.control(RUN).reason == "credentials"
 
 
@@ -76,6 +79,15 @@ def test_that_a_write_back_did_harm_is_said_also_of_a_run_that_pauses(
     runs.pause(RUN, harm)
     assert runs.control(RUN).reason == ("write_back_safety" if heeded else "interrupted")
     assert runs.control(RUN).n == 1 + heeded
+
+
+def test_a_run_is_not_paused_for_what_was_found_before_it_was_changed(files: MemoryFiles) -> None:
+    runs = Runs(files)
+    seen = runs.control(RUN)
+    raised = runs.set_control(RUN, Control(max_calls=1000))
+    assert runs.pause(RUN, Control(verb=Verb.PAUSE, reason="budget"), seen) == raised
+    paused = runs.pause(RUN, Control(verb=Verb.PAUSE, reason="budget"), raised)
+    assert paused == Control(2, Verb.PAUSE, "budget", max_calls=1000)
 
 
 def test_a_control_keeps_what_it_does_not_set(files: MemoryFiles) -> None:
