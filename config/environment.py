@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from tagmill.config.settings import ENV_PREFIX, Settings
 
@@ -24,4 +24,6 @@ def child_environment(settings: Settings, environment: Mapping[str, str]) -> dic
 def _text(value: object) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
+    if isinstance(value, BaseModel):
+        return value.model_dump_json()
     return str(value).lower() if isinstance(value, bool) else str(value)

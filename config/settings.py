@@ -7,12 +7,22 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -94,6 +104,16 @@ Duration = Annotated[float, BeforeValidator(duration)]
 Money = Annotated[Decimal, Field(gt=0, max_digits=20)]
 
 
+class S3Prices(BaseModel):
+    """What S3 takes for 1,000 requests, in the currency of the other prices, and when that was looked up."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    put_per_1000: Money  #: PUT, COPY and LIST
+    get_per_1000: Money  #: GET, HEAD and all others
+    as_of: date
+
+
 class Settings(BaseSettings):
     """Built once at start-up; the rest of the program takes plain values."""
 
@@ -136,6 +156,7 @@ class Settings(BaseSettings):
     max_calls_per_day: int | None = Field(None, ge=1)  #: of the account, days of UTC
     max_calls_per_month: int | None = Field(None, ge=1)  #: of the account, months of UTC
     price_per_1000: Money | None = None
+    s3_prices: S3Prices | None = None  #: a table of the file, or JSON
     max_duration: Duration | None = None  #: seconds, of a run from each start or resumption
 
     shard_size: int = Field(10_000, ge=1, le=10_000)

@@ -32,7 +32,7 @@ def effects(found: Preflight) -> Iterator[Effect]:
 def refuse(effect: Effect) -> ConfigError:
     """Make the one line for who cannot be asked, or said no."""
     name, what = effect
-    return ConfigError(f"{what}: say {_flag(name)}, or --write-back tags, annotation or sidecar")
+    return ConfigError(f"{what}: say {flag(name)}, or --write-back tags, annotation or sidecar")
 
 
 def consented(wanted: Iterable[Effect], allowed: Collection[str], ask: Ask) -> Json:
@@ -41,7 +41,7 @@ def consented(wanted: Iterable[Effect], allowed: Collection[str], ask: Ask) -> J
     for name, what in wanted:
         if name not in allowed and name not in given and not ask(QUESTIONS[name]):
             raise refuse((name, what))
-        given[name] = _flag(name) if name in allowed else "asked"
+        given[name] = flag(name) if name in allowed else "asked"
     return given
 
 
@@ -75,5 +75,5 @@ def _requests(objects: int | None, at_most: int | None) -> str:
     return f"{each}; at most {2 * images:,} HEAD, {images:,} COPY{lists} for {images:,} images"
 
 
-def _flag(effect: str) -> str:
+def flag(effect: str) -> str:
     return "--allow-" + effect.replace("_", "-")

@@ -35,7 +35,7 @@ def describe(summary: Json, pace: Pace) -> str:
     eta = pace.eta_seconds(summary["remaining"])
     return (
         f"{outcomes} · {pace.per_second:.1f}/s · limiter {pace.held_share:.0%} · "
-        f"{summary['calls']} calls · ETA {_duration(eta)}"
+        f"{summary['calls']} calls · ETA {duration(eta)}"
     )
 
 
@@ -118,7 +118,7 @@ def open_display(pace: Pace) -> Display:
     return BarDisplay(pace) if sys.stderr.isatty() else PlainDisplay(pace)
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
     if seconds is None:
         return "unknown"
     minutes, rest = divmod(int(seconds), 60)

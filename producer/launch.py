@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
@@ -43,10 +43,7 @@ from tagmill.worker.store.opening import open_probed
 from tagmill.worker.store.passes import Passes, PassKind, PassSpec
 from tagmill.worker.store.plan import Plan
 from tagmill.worker.store.probes import keep_probes
-from tagmill.worker.store.runs import Control, Runs, RunSpec, Verb
-
-if TYPE_CHECKING:
-    pass
+from tagmill.worker.store.runs import PLANNED, Control, Runs, RunSpec, Verb
 
 DRAINING = "stopping: calls in flight finish; once more aborts them"
 LEAVING = "leaving: the workers go on with it"
@@ -210,24 +207,24 @@ def create_run(
         refuse_second(state_dir(settings.state_dir))
     runs = open_runs(settings)
     if not runs.is_free(spec.run_id):
-        raise _exists(spec.run_id)
+        raise exists(spec.run_id)
     if source.input is None:
         refuse_empty(reopen_source(runs, spec, lambda: listing_client(settings.s3_endpoint_url)))
     spec, probes = clear(settings, spec, source, dialogue)
     # First: without its whole list, a run could never be finished, and without this, not safely.
-    _copy_list(runs, spec, source)
+    copy_list(runs, spec, source)
     if probes.buckets:
         keep_probes(runs.files, spec.run_id, probes)
     if not runs.create(spec):
-        raise _exists(spec.run_id)
+        raise exists(spec.run_id)
     return Launch(settings, runs, spec, Passes(runs.files, spec.run_id).newest(), is_new=True)
 
 
-def _exists(run_id: str) -> ConfigError:
+def exists(run_id: str) -> ConfigError:
     return ConfigError(f"run {run_id} exists: go on with `tagmill run --resume {run_id}`")
 
 
-def _copy_list(runs: Runs, spec: RunSpec, source: SourceSpec) -> None:
+def copy_list(runs: Runs, spec: RunSpec, source: SourceSpec) -> None:
     """Raise `NotFoundError` for a list that names nothing."""
     original = open_original(source, sys.stdin.buffer)
     if original is not None and source.input is not None:
@@ -274,6 +271,8 @@ def lift_pause(
     """
     control = runs.control(run_id)
     refuse_cancelled(control, run_id, current)
+    if control.reason == PLANNED:
+        raise ConfigError(f"run {run_id} is planned: start it with `tagmill run --plan {run_id}`")
     if anew or caps or not control.running:
         now = _now()
         since = now if anew else ""

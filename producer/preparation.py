@@ -42,8 +42,8 @@ class RunOptions:
     force: bool = False
 
 
-def choose_engine(settings: Settings, kind: Kind) -> str:
-    """Raise `ConfigError` where an engine would have to be guessed at a price."""
+def choose_engine(settings: Settings, kind: Kind, *, asks: bool = True) -> str:
+    """Raise `ConfigError` where an engine would have to be guessed at a price; `asks`: it will be asked."""
     if settings.engine == SANDBOX:
         if settings.redis_url is not None:
             raise ConfigError(
@@ -55,6 +55,8 @@ def choose_engine(settings: Settings, kind: Kind) -> str:
         return FILESTACK
     if settings.engine is None and kind is Kind.FOLDER and settings.redis_url is None:
         return SANDBOX
+    if not asks:
+        return FILESTACK
     raise ConfigError(
         "no Filestack credentials: set TAGMILL_FILESTACK_API_KEY and TAGMILL_FILESTACK_APP_SECRET, "
         "or try it with --engine sandbox"
@@ -122,13 +124,13 @@ def account_rate(settings: Settings, engine: str, run: Rate | None) -> Rate:
     return (settings.rate or stand_in or default).paced(default)
 
 
-def prepare(settings: Settings, source: SourceSpec, options: RunOptions) -> RunSpec:
-    """Raise `ConfigError` for what must not start."""
+def prepare(settings: Settings, source: SourceSpec, options: RunOptions, *, asks: bool = True) -> RunSpec:
+    """Raise `ConfigError` for what must not start; without `asks` it need not have credentials."""
     refuse_private_folder(settings, source.kind, shared_path=options.shared_path)
     refuse_unwritable_links(settings, source.kind)
     if settings.max_cost is not None and settings.price_per_1000 is None:
         raise ConfigError("a cap on the cost needs a price: set TAGMILL_PRICE_PER_1000 or --price-per-1000")
-    engine = choose_engine(settings, source.kind)
+    engine = choose_engine(settings, source.kind, asks=asks)
     rates = [options.rate, account_rate(settings, engine, options.rate)]
     now = datetime.now(UTC)
     return RunSpec(
@@ -163,12 +165,7 @@ def clear(
 ) -> tuple[RunSpec, Probes]:
     """Settle what the write-back may do to buckets, and what their servers can. Raise `ConfigError`."""
     _find_sidecar_bucket(settings, spec)
-    clearance = Clearance(
-        spec.write_back,
-        places=_places(spec, source),
-        allowed=[effect for effect in EFFECTS if getattr(settings, f"allow_{effect}")],
-        at_most=min(filter(None, [source.limit, source.sample]), default=None),
-    )
+    clearance = clearance_of(settings, spec, source)
     if not clearance.needed:
         return spec, Probes()
     client = listing_client(settings.s3_endpoint_url)
@@ -178,6 +175,15 @@ def clear(
     for warning in warnings:
         log.warning("write_back_limited", run_id=spec.run_id, warning=warning)
     return replace(spec, consent=consent, warnings=warnings), probes
+
+
+def clearance_of(settings: Settings, spec: RunSpec, source: SourceSpec) -> Clearance:
+    return Clearance(
+        spec.write_back,
+        places=_places(spec, source),
+        allowed=[effect for effect in EFFECTS if getattr(settings, f"allow_{effect}")],
+        at_most=min(filter(None, [source.limit, source.sample]), default=None),
+    )
 
 
 def _find_sidecar_bucket(settings: Settings, spec: RunSpec) -> None:

@@ -9,7 +9,7 @@ import orjson
 
 from tagmill.producer.exit_codes import PAUSE_REASONS, ExitCode
 from tagmill.worker.models import SCHEMA, Json, Status
-from tagmill.worker.store.runs import CAPS, RunSpec
+from tagmill.worker.store.runs import CAPS, PLANNED, RunSpec
 
 
 def print_summary(
@@ -53,7 +53,8 @@ def describe_summary(
     elif summary["state"] == "paused":
         if message:
             lines.append(f"  {message}")
-        lines.append(f"  go on with: tagmill run --resume {summary['run_id']}")
+        option = "--plan" if summary["reason"] == PLANNED else "--resume"
+        lines.append(f"  go on with: tagmill run {option} {summary['run_id']}")
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tagmill.producer.consent import QUESTIONS, Ask, consented, describe, effects, refuse, tag_notes
+from tagmill.producer.consent import QUESTIONS, Ask, Effect, consented, describe, effects, refuse, tag_notes
 from tagmill.producer.preflight import Preflight, preflight
 from tagmill.producer.probe import probe
 from tagmill.worker.capabilities import Capabilities
@@ -49,16 +49,21 @@ class Clearance:
     def needed(self) -> bool:
         return bool(self.places and ON_THE_OBJECT & set(self.sinks))
 
-    def consent(self, client: S3Client, dialogue: Dialogue) -> Json:
-        """Say what will happen; return how each effect was allowed. Raise `ConfigError` for what is not."""
+    def foresee(self, client: S3Client) -> tuple[list[str], list[Effect]]:
+        """Return what will happen, a line each, and what of it has to be agreed to. Only reads."""
         if not {METADATA, TAGS} & set(self.sinks):
-            return {}
+            return [], []
         found = [preflight(client, *place) for place in self.places]
         wanted = [effect for one in found for effect in effects(one)] if METADATA in self.sinks else []
+        return list(self._lines(found)), wanted
+
+    def consent(self, client: S3Client, dialogue: Dialogue) -> Json:
+        """Say what will happen; return how each effect was allowed. Raise `ConfigError` for what is not."""
+        lines, wanted = self.foresee(client)
         missing = [effect for effect in wanted if effect[0] not in self.allowed]
         if missing and dialogue.ask is None:
             raise refuse(missing[0])
-        for line in self._lines(found):
+        for line in lines:
             dialogue.say(line)
         return consented(wanted, self.allowed, dialogue.ask or (lambda _: False))
 

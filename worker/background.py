@@ -38,6 +38,12 @@ class Background:
         self._thread.join()
         self.raise_error()
 
+    def wait(self, seconds: float) -> bool:
+        """Return whether it has ended within that time; raise what it raised."""
+        self._thread.join(seconds)
+        self.raise_error()
+        return not self._thread.is_alive()
+
     def raise_error(self) -> None:
         if self.error is not None:
             raise self.error

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from tagmill.worker.errors import RunError
 
 if TYPE_CHECKING:
+    from tagmill.config.settings import Settings
     from tagmill.producer.launch import Launch
     from tagmill.worker.models import Json
+    from tagmill.worker.store.runs import RunSpec
 
 
 def go(launch: Launch, *, detach: bool, as_json: bool) -> None:
@@ -19,6 +21,23 @@ def go(launch: Launch, *, detach: bool, as_json: bool) -> None:
 
     summary = follow(launch, detach=detach, as_json=as_json)
     raise typer.Exit(summary_exit_code(summary, detached=detach))
+
+
+def foresee(settings: Settings, spec: RunSpec, *, as_json: bool) -> NoReturn:
+    """Plan a run, print what it would take, and exit."""
+    from tagmill.producer.plan_report import print_forecast  # noqa: PLC0415 - as above
+    from tagmill.producer.planned import finish_plan  # noqa: PLC0415 - as above
+
+    hint = f"go on with `tagmill plan --resume {spec.run_id}`"
+    try:
+        forecast = finish_plan(settings, spec, lambda line: typer.echo(line, err=True))
+    except RunError as error:
+        raise RunError(f"{error}; {hint}", code=error.code) from None
+    except KeyboardInterrupt:
+        typer.echo(f"tagmill: interrupted; {hint}", err=True)
+        raise
+    print_forecast(forecast, as_json=as_json)
+    raise typer.Exit
 
 
 def follow(launch: Launch, *, detach: bool, as_json: bool) -> Json:

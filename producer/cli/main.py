@@ -14,6 +14,7 @@ from tagmill.producer.cli.export import export
 from tagmill.producer.cli.failures import failures
 from tagmill.producer.cli.gc import gc
 from tagmill.producer.cli.passes import retag, retry, undo
+from tagmill.producer.cli.plan import plan
 from tagmill.producer.cli.policy import policy
 from tagmill.producer.cli.rules import rules
 from tagmill.producer.cli.run import run
@@ -30,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(run)
+app.command()(plan)
 app.command()(worker)
 app.command()(status)
 app.command()(doctor)

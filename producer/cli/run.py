@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tagmill.producer.cli.consent import dialogue
-from tagmill.producer.cli.going import go
+from tagmill.producer.cli.going import foresee, go
 from tagmill.producer.cli.options import (
     AsJson,
     LogFormat,
@@ -32,6 +32,12 @@ def run(  # noqa: PLR0913 - an option each
     ] = None,
     *,
     resume: Annotated[str | None, typer.Option(metavar="RUN_ID", help="Finish an earlier run.")] = None,
+    plan: Annotated[
+        str | None, typer.Option(metavar="RUN_ID", help="Tag exactly what `tagmill plan` has shown.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only plan, and say what it would take.")
+    ] = False,
     run_id: Annotated[str | None, typer.Option(help="Name the run; else a name with the date.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Plan, then leave the work to the fleet.")] = False,
     shared_path: Annotated[
@@ -100,6 +106,7 @@ def run(  # noqa: PLR0913 - an option each
     if detach and settings.redis_url is None:
         raise ConfigError("--detach needs a fleet: set TAGMILL_REDIS_URL and start workers")
     from tagmill.producer.launch import create_run, reopen_run  # noqa: PLC0415 - `--help` need not pay for it
+    from tagmill.producer.planned import create_planned, reopen_planned, start_planned  # noqa: PLC0415 - as above
     from tagmill.producer.preparation import RunOptions  # noqa: PLC0415 - as above
     from tagmill.producer.sources.options import SourceOptions  # noqa: PLC0415 - as above
     from tagmill.producer.sources.spec import parse_source  # noqa: PLC0415 - as above
@@ -117,20 +124,30 @@ def run(  # noqa: PLR0913 - an option each
         list_format=list_format,
         field=field,
     )
+    frozen = [engine, write_back, sidecar_prefix, dedupe, policy, transfer, keep_uploads, chunk_size]
+    frozen += [selection != SourceOptions(), rate, run_id, price_per_1000, shared_path, force]
+    options = RunOptions(rate=parse_rate(rate), run_id=run_id, shared_path=shared_path, force=force)
+    caps = caps_of(settings, {"max_calls": max_calls, "max_cost": max_cost, "max_duration": max_duration})
+    asking = dialogue(as_json=as_json)
     if resume is not None:
-        write_backs = [write_back, sidecar_prefix, dedupe, probe, allow_new_versions, allow_copy_events]
-        frozen = [engine, *write_backs, policy, transfer, keep_uploads, chunk_size, price_per_1000]
-        _refuse_any(source, selection != SourceOptions(), rate, run_id, *frozen, shared_path, force)
-        caps = {"max_calls": max_calls, "max_cost": max_cost, "max_duration": max_duration}
-        launch = reopen_run(settings, resume, caps_of(settings, caps))
+        _refuse_any("--resume", source, plan, *frozen, probe, allow_new_versions, allow_copy_events)
+        if dry_run:
+            foresee(settings, reopen_planned(settings, resume), as_json=as_json)
+        launch = reopen_run(settings, resume, caps)
+    elif plan is not None:
+        _refuse_any("--plan", source, dry_run, *frozen)
+        launch = start_planned(settings, plan, asking, caps)
     elif source is None:
         raise ConfigError("name a SOURCE: s3://bucket/prefix, a folder, or a list of handles")
     else:
-        options = RunOptions(rate=parse_rate(rate), run_id=run_id, shared_path=shared_path, force=force)
-        launch = create_run(settings, parse_source(source, selection), options, dialogue(as_json=as_json))
+        if dry_run:
+            foresee(
+                settings, create_planned(settings, parse_source(source, selection), options), as_json=as_json
+            )
+        launch = create_run(settings, parse_source(source, selection), options, asking)
     go(launch, detach=detach, as_json=as_json)
 
 
-def _refuse_any(*said: object) -> None:
+def _refuse_any(flag: str, *said: object) -> None:
     if any(value is not None and value is not False for value in said):
-        raise ConfigError("--resume goes on with what was planned: name no SOURCE, change only a cap")
+        raise ConfigError(f"{flag} goes on with what was planned: name no SOURCE, change only a cap")

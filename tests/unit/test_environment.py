@@ -43,6 +43,7 @@ def test_every_setting_arrives_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "max_calls_per_day": 100,
         "max_calls_per_month": 2000,
         "price_per_1000": "1.50",
+        "s3_prices": {"put_per_1000": "0.005", "get_per_1000": "0.0004", "as_of": "2026-11-01"},
         "max_duration": "1d12h",
         "shard_size": 7,
         "chunk_size": 5,

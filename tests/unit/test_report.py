@@ -70,6 +70,11 @@ def test_a_paused_run_says_why_and_how_to_go_on() -> None:
     assert lines[-2:] == ["  Filestack refuses the key", "  go on with: tagmill run --resume a-run"]
 
 
+def test_a_planned_run_is_started() -> None:
+    lines = describe_summary(paused("planned")).splitlines()
+    assert lines[-1] == "  go on with: tagmill run --plan a-run"
+
+
 def test_for_programs_it_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
     print_summary(said(), as_json=True)
     output = capsys.readouterr()

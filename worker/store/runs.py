@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -54,6 +55,7 @@ class RunSpec:
     sidecar_prefix: str | None = None  #: of S3 images' sidecars; None: beside them
     filestack_buckets: tuple[str, ...] = ()  #: where write-back reaches the objects behind handles
     dedupe: str = "off"  #: or `exact`: what has equal content is asked for once
+    planned: bool = False  #: by `tagmill plan`; what was settled at its start is in `start.json`
 
     @property
     def deduplicates(self) -> bool:
@@ -104,6 +106,7 @@ class Control:
         return cls(**{**value, "verb": Verb(value["verb"])})
 
 
+PLANNED = "planned"  #: why a run is paused that was planned and not started
 CAPS = ("max_calls", "max_cost", "max_duration", "rate", "concurrency")  #: what a control may change
 
 
@@ -148,7 +151,20 @@ class Runs:
             )
         for name in ("write_back", "filestack_buckets"):
             value[name] = tuple(value.get(name, ()))
+        value |= self._start(run_id) if value.get("planned") else {}
         return RunSpec(**value)
+
+    def start(self, spec: RunSpec) -> None:
+        """Keep what was settled when a planned run was started; the first start counts."""
+        settled = {name: getattr(spec, name) for name in ("created_at", "consent", "warnings")}
+        self.files.create(f"{run_folder(spec.run_id)}/start.json", orjson.dumps(settled))
+
+    def _start(self, run_id: str) -> dict[str, Any]:
+        """{} before."""
+        with contextlib.suppress(FileNotFoundError):
+            value: dict[str, Any] = orjson.loads(self.files.read(f"{run_folder(run_id)}/start.json"))
+            return value
+        return {}
 
     def _some_ids(self) -> str:
         ids = list(self.ids())[-NAMED_RUNS:]

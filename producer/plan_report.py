@@ -1,0 +1,102 @@
+"""What a planned run would take, for people and for programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import orjson
+
+from tagmill.producer.display import duration
+from tagmill.worker.models import Json
+
+UNITS = ("bytes", "KB", "MB", "GB", "TB", "PB")
+
+
+def print_forecast(forecast: Json, *, as_json: bool) -> None:
+    """To stdout."""
+    sys.stdout.write(orjson.dumps(forecast).decode() if as_json else "\n".join(_lines(forecast)))
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+
+
+def size(count: int) -> str:
+    """Bytes as people write them, in powers of 1000."""
+    power, value = 0, float(count)
+    while value >= 999.5 and power < len(UNITS) - 1:  # noqa: PLR2004 - would be shown as 1000
+        power, value = power + 1, value / 1000
+    return f"{count} bytes" if not power else f"{value:.3g} {UNITS[power]}"
+
+
+def _lines(forecast: Json) -> Iterator[str]:
+    yield f"run {forecast['run_id']}: {forecast['source']}, planned and not started"
+    yield f"  {_amount(forecast)} of {forecast['listed']:,} things that were listed"
+    if forecast["skipped"]:
+        yield "  passed over: " + ", ".join(f"{count:,} {why}" for why, count in forecast["skipped"].items())
+    yield from _largest("types", forecast["types"], "type")
+    yield from _largest("folders", forecast["folders"], "folder")
+    yield "  sizes: " + ", ".join(_size_class(one) for one in forecast["sizes"] if one["images"])
+    yield f"  equal content: {_duplicates(forecast)}"
+    yield f"  calls: at most {forecast['calls']:,}{_cap(forecast)}"
+    if any(forecast["s3_requests"].values()):
+        requests = (f"{count:,} {kind.upper()}" for kind, count in forecast["s3_requests"].items() if count)
+        yield f"  requests to S3: at most {', '.join(requests)}"
+    yield f"  cost: {_cost(forecast['cost'])}"
+    yield f"  duration: {duration(forecast['duration_s'])} or more, at {_rate(forecast)}"
+    yield f"  write-back: {', '.join(forecast['write_back']) or 'none'}, engine: {forecast['engine']}"
+    for effect in forecast["effects"]:
+        yield f"  {effect}"
+    yield f"  start it with: tagmill run --plan {' '.join([forecast['run_id'], *forecast['needed']])}"
+
+
+def _amount(counted: Json) -> str:
+    return f"{counted['images']:,} images, {size(counted['bytes'])}"
+
+
+def _largest(title: str, counted: Json, label: str) -> Iterator[str]:
+    if not counted["largest"]:
+        return
+    shown = [f"{one[label]} {one['images']:,} ({size(one['bytes'])})" for one in counted["largest"]]
+    others = counted["others"]
+    if others["names"]:
+        shown.append(f"{others['names']:,} others {others['images']:,} ({size(others['bytes'])})")
+    yield f"  {title}: {', '.join(shown)}"
+
+
+def _size_class(counted: Json) -> str:
+    if counted["from"] is None:
+        return f"unknown {counted['images']:,}"
+    begin = f"from {size(counted['from'])}" if counted["from"] else f"below {size(counted['below'])}"
+    return f"{begin} {counted['images']:,}"
+
+
+def _duplicates(forecast: Json) -> str:
+    found = forecast["duplicates"]
+    if found is None:
+        return "not looked for: --dedupe exact reads the files whose sizes are equal"
+    what = f"{_amount(found)} that others have, too"
+    if not found["images"] or forecast["dedupe"] != "off":
+        return what
+    return f"{what}; --dedupe exact would not ask for them"
+
+
+def _cap(forecast: Json) -> str:
+    cap = forecast["max_calls"]
+    return f"; the run pauses after {cap:,}" if cap is not None and cap < forecast["calls"] else ""
+
+
+def _rate(forecast: Json) -> str:
+    bounds = {"day": forecast["quota"]["per_day"], "month": forecast["quota"]["per_month"]}
+    quotas = (f" and {calls:,} a {period}" for period, calls in bounds.items() if calls is not None)
+    return f"{forecast['rate']:g} calls/s{''.join(quotas)}"
+
+
+def _cost(cost: Json) -> str:
+    parts = []
+    if cost["calls"] is not None:
+        parts.append(f"{cost['calls']:.2f} for calls, at {cost['price_per_1000']} per 1,000")
+    if cost["s3"] is not None:
+        parts.append(f"{cost['s3']:.2f} for S3, at prices of {cost['s3_prices']['as_of']}")
+    if not parts:
+        return "unknown; set TAGMILL_PRICE_PER_1000, and for S3 TAGMILL_S3_PRICES"
+    return "at most " + " + ".join(parts)
