@@ -11,14 +11,14 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from tagmill.producer.pace import Pace
 from tagmill.worker.errors import RedisUnavailableError
 from tagmill.worker.models import Json
+from tagmill.worker.pace import Pace, Sample
+from tagmill.worker.state.pulse import Waits
 
 NO_WORKER = "no worker is alive: start `tagmill worker`"
 LINE_SECONDS = 10.0
 Print = Callable[[str], None]
-Waits = Callable[[], tuple[float, float]]  #: seconds lanes were held by the limiter, and seconds they had
 
 
 def settled(summary: Json) -> int:
@@ -42,9 +42,9 @@ def describe(summary: Json, pace: Pace) -> str:
 class Display:
     """Knows the pace; how it is shown is the subclass's matter."""
 
-    def __init__(self, pace: Pace) -> None:
-        self.pace = pace
-        self.waits: Waits = lambda: (0.0, 0.0)
+    def __init__(self, pace: Pace, clock: Callable[[], float] = time.monotonic) -> None:
+        self.pace, self._clock = pace, clock
+        self.waits: Callable[[], Waits] = Waits
         self.workers: Callable[[], int] = lambda: 1  #: how many are alive
 
     def __enter__(self) -> Self:
@@ -56,7 +56,10 @@ class Display:
     def update(self, summary: Json, *, planning: bool) -> None:
         """Show where the run stands."""
         with contextlib.suppress(RedisUnavailableError):
-            self.pace.note(settled(summary), *self.waits())
+            waits = self.waits()
+            self.pace.limit_to(waits.limit or self.pace.limit)
+            sample = Sample(self._clock(), settled(summary), waits.held_seconds, waits.lane_seconds)
+            self.pace.note(sample)
             line = describe(summary, self.pace)
             self.show(summary, line if self.workers() else f"{line} · {NO_WORKER}", planning=planning)
 
@@ -70,8 +73,7 @@ class PlainDisplay(Display):
     """One line every ten seconds."""
 
     def __init__(self, pace: Pace, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(pace)
-        self._clock = clock
+        super().__init__(pace, clock)
         self._next_line = clock() + LINE_SECONDS
 
     def show(self, summary: Json, line: str, *, planning: bool) -> None:

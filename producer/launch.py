@@ -17,7 +17,6 @@ from tagmill.producer.embedded import Embedded
 from tagmill.producer.follow import Follower, refilling
 from tagmill.producer.interrupts import Interrupt, interrupts
 from tagmill.producer.live import LiveRun
-from tagmill.producer.pace import Pace
 from tagmill.producer.planning import pass_planner, refuse_empty, reopen_source
 from tagmill.producer.preparation import SANDBOX, RunOptions, account_rate, clear, prepare
 from tagmill.producer.reach import open_board
@@ -35,6 +34,7 @@ from tagmill.worker.errors import (
     RunStoreUnavailableError,
 )
 from tagmill.worker.models import Json, canonical_hash
+from tagmill.worker.pace import Pace
 from tagmill.worker.rate import Rate
 from tagmill.worker.s3 import store_client
 from tagmill.worker.state.board import Board

@@ -38,25 +38,38 @@ class LiveRun:
         self.current = self._passes.newest()
         self._pass = LivePass(files, self.run_id, self.current.number)
         self.over = False  #: at the last look, nothing more was to come of it
+        self._of_pass = self._of_run = Counts()  #: at the last look, unless it was over
 
     def summary(self) -> Json:
         """Return the same object that `summary.json` will hold."""
-        counts, planned = self._counts(), self._images.planned()
+        known, planned = self._counts(), self._images.planned()
+        whole = None if known is None else self._whole(known)
         # Only a run without work left can be finished: no need to ask the store at every look.
-        if counts is None or (counts.settled + counts.waiting >= planned and not self.planning):
+        if whole is None or (whole.settled + whole.waiting >= planned and not self.planning):
             final = self._final()
             if final is not None:
                 return final
         self.over = False
+        self._of_pass = self._pass.counts() if known is None else known
+        self._of_run = self._whole(self._of_pass) if whole is None else whole
         return summary(
             self.spec,
             self.current,
             location=self._files.location,
             planned=planned,
-            counts=counts or self._whole(self._pass.counts()),
+            counts=self._of_run,
             drawn=self._drawn(),
             control=self.control(),
         )
+
+    def errors(self) -> dict[str, int]:
+        """Return how many images went wrong, by code, as of the last look."""
+        counts = self._pass.final_counts() if self.over else self._of_run
+        return {code: count for code, count in sorted(counts.errors.items()) if count}
+
+    def settled(self) -> int:
+        """Return the number of images of the pass that had an outcome at the last look."""
+        return self._pass.plan.planned() if self.over else self._of_pass.settled
 
     def control(self) -> Control:
         """Return what the refilling process noted lately, else what the files say."""
@@ -88,9 +101,8 @@ class LiveRun:
         return drawn or self._granted or 0
 
     def _counts(self) -> Counts | None:
-        """Return what Redis knows; None when it does not."""
-        counts = self._from_board(lambda board: board.counts(self.run_id, self.current.number))
-        return self._whole(counts) if counts is not None else None
+        """Return what Redis knows of the pass; None when it does not."""
+        return self._from_board(lambda board: board.counts(self.run_id, self.current.number))
 
     def _whole(self, counts: Counts) -> Counts:
         """Counts of the run, with those of the pass; what was spent before stays spent while it goes on."""
@@ -124,6 +136,10 @@ class LivePass:
 
     def finished(self) -> bool:
         return self._manifest.finished()
+
+    def final_counts(self) -> Counts:
+        """Return those of the run after this pass, which must be finished."""
+        return self._manifest.counts()
 
     def kept(self) -> Counts:
         """Return the counts of the run's images that the pass does not revise, as far as it is planned."""

@@ -16,7 +16,18 @@ def print_summary(
     summary: Json, *, as_json: bool, message: str | None = None, passed_over: Mapping[str, int] | None = None
 ) -> None:
     """Print to stdout; `message` says more about a pause, `passed_over` counts what was not planned."""
-    text = orjson.dumps(summary).decode() if as_json else describe_summary(summary, message, passed_over)
+    if as_json:
+        print_json(summary)
+    else:
+        print_text(describe_summary(summary, message, passed_over))
+
+
+def print_json(value: Json) -> None:
+    """Print one line on stdout."""
+    print_text(orjson.dumps(value).decode())
+
+
+def print_text(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
@@ -25,8 +36,10 @@ def print_caps(spec: RunSpec, *, as_json: bool) -> None:
     """Print what holds now of what can be changed of a run."""
     caps = {"schema": SCHEMA, "run_id": spec.run_id} | {name: getattr(spec, name) for name in CAPS}
     told = ", ".join(f"{name.replace('_', ' ')} {caps[name]}" for name in CAPS if caps[name] is not None)
-    text = orjson.dumps(caps).decode() if as_json else f"run {spec.run_id}: {told}"
-    sys.stdout.write(text + "\n")
+    if as_json:
+        print_json(caps)
+    else:
+        print_text(f"run {spec.run_id}: {told}")
 
 
 def describe_summary(
@@ -53,8 +66,8 @@ def describe_summary(
     elif summary["state"] == "paused":
         if message:
             lines.append(f"  {message}")
-        option = "--plan" if summary["reason"] == PLANNED else "--resume"
-        lines.append(f"  go on with: tagmill run {option} {summary['run_id']}")
+        command = "run --plan" if summary["reason"] == PLANNED else "resume"
+        lines.append(f"  go on with: tagmill {command} {summary['run_id']}")
     return "\n".join(lines)
 
 

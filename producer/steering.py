@@ -24,12 +24,12 @@ from tagmill.producer.follow import TICK_SECONDS, Follower, refilling
 from tagmill.producer.interrupts import interrupts
 from tagmill.producer.launch import check_caps, open_runs
 from tagmill.producer.live import LiveRun
-from tagmill.producer.pace import Pace
 from tagmill.producer.reach import goes_on_here, open_board, reach
 from tagmill.producer.redis_server import RedisServer
 from tagmill.producer.state_dir import announce, locked, refuse_second, state_dir
 from tagmill.worker.errors import ConfigError, RedisUnavailableError
 from tagmill.worker.models import Json
+from tagmill.worker.pace import Pace
 from tagmill.worker.rate import Rate
 from tagmill.worker.state.board import Board
 from tagmill.worker.store.passes import Passes, PassSpec

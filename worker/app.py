@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import multiprocessing
+import os
+import socket
 from typing import Any
 
 import structlog
@@ -25,7 +27,7 @@ class WorkerProcess:
     """What one prefork child keeps: an event loop and the assembly that lives in it."""
 
     def __init__(self, settings: Settings, processes: int) -> None:
-        self._settings, self._processes = settings, processes
+        self._settings, self._processes, self._worker = settings, processes, worker_name()
         #: Set in the parent when it shuts down; shared with its children, who then park their chunks.
         self.shutting_down = multiprocessing.get_context("fork").Event()
         self._runner: asyncio.Runner | None = None
@@ -48,7 +50,17 @@ class WorkerProcess:
         return self._runner.run(self._assembly.run(chunk))
 
     async def _assemble(self) -> Assembly:
-        return Assembly(self._settings, processes=self._processes, shutting_down=self.shutting_down.is_set)
+        return Assembly(
+            self._settings,
+            processes=self._processes,
+            shutting_down=self.shutting_down.is_set,
+            worker=self._worker,
+        )
+
+
+def worker_name() -> str:
+    """The worker of this process, which its children ask for before they are forked."""
+    return f"{socket.gethostname()}-{os.getpid()}"
 
 
 def create_app(settings: Settings, processes: int) -> Celery:

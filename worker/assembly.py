@@ -38,7 +38,7 @@ from tagmill.worker.state.breaker import Breaker
 from tagmill.worker.state.connection import connect
 from tagmill.worker.state.denials import Denials
 from tagmill.worker.state.keys import Keys
-from tagmill.worker.state.limiter import Limiter
+from tagmill.worker.state.limiter import Limiter, account_scope
 from tagmill.worker.store.opening import open_files
 from tagmill.worker.store.passes import Passes, PassKind, PassSpec
 from tagmill.worker.store.plan import Plan
@@ -59,10 +59,13 @@ MIN_LANES, MAX_LANES = 4, 64
 class Assembly:
     """One worker process's parts, kept from chunk to chunk; used within one event loop."""
 
-    def __init__(self, settings: Settings, *, processes: int, shutting_down: Callable[[], bool]) -> None:
+    def __init__(
+        self, settings: Settings, *, processes: int, shutting_down: Callable[[], bool], worker: str = ""
+    ) -> None:
+        """`worker`: the name of the one whose process it is."""
         if settings.redis_url is None:
             raise ConfigError("TAGMILL_REDIS_URL is not set: a worker belongs to a fleet")
-        self._settings, self._shutting_down = settings, shutting_down
+        self._settings, self._shutting_down, self._worker = settings, shutting_down, worker
         self._calls_per_second = account_rate(settings).per_second / processes
         self._keys = Keys(settings.redis_prefix)
         self._redis = connect(settings.redis_url)
@@ -91,8 +94,9 @@ class Assembly:
         await self._redis.aclose()
 
     def _runner(self, spec: RunSpec, current: PassSpec, probes: Probes) -> ChunkRunner:
+        settings = self._settings
         limits = ChunkLimits(
-            self._settings.chunk_seconds, self._settings.lease_seconds, self._settings.outage_seconds
+            settings.chunk_seconds, settings.lease_seconds, settings.outage_seconds, self._worker
         )
         return ChunkRunner(
             self._files,
@@ -107,7 +111,7 @@ class Assembly:
 
     def _equipment(self, spec: RunSpec, current: PassSpec, probes: Probes) -> Equipment:
         account = account_id(self._settings)
-        windows = [(f"account:{account}", account_rate(self._settings))]
+        windows = [(account_scope(account), account_rate(self._settings))]
         limiter = Limiter(self._redis, self._keys, windows, account)
         engine = self._engine(spec, current.kind, limiter)
         transfers = Transfers(

@@ -34,7 +34,7 @@ from tagmill.worker.state.journal import Journal
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.leases import Lease, Leases
 from tagmill.worker.state.limiter import run_scope
-from tagmill.worker.state.pulse import Pulse
+from tagmill.worker.state.pulse import Pulse, Waits
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.parts import Parts
 from tagmill.worker.store.plan import Plan, Planned
@@ -56,6 +56,7 @@ class ChunkLimits:
     chunk_seconds: float
     lease_seconds: float
     outage_seconds: float  #: the API down for longer pauses the run
+    holder: str = ""  #: whose leases they are, for those who look on
 
 
 class ChunkRunner:
@@ -79,7 +80,7 @@ class ChunkRunner:
         self._spec, self._own_lanes = spec, equipment.lanes
         self.runs = Runs(files)
         self.parts = Parts(files, plan.run_id, plan.pass_no)
-        self._leases = Leases(redis, keys, limits.lease_seconds)
+        self._leases = Leases(redis, keys, limits.lease_seconds, limits.holder)
         engine = equipment.tagger.engine
         self.context = RowContext(
             plan.run_id,
@@ -142,7 +143,7 @@ class Work:
         self._counts = Counts()
         self._lost = self._over = self._wiped = False
         self._renewed_at = runner.clock()
-        self._held_seconds = runner.equipment.limiter.held_seconds
+        self._held_seconds, self._looked_at = runner.equipment.limiter.held_seconds, runner.clock()
         self._pipeline = Pipeline(
             runner.equipment,
             self._journal,
@@ -177,7 +178,7 @@ class Work:
         if self._lost:
             await self._count_extra(self._pipeline.paid.unconfirmed)
             return "lost"
-        await self._pulse.beat(self._progress(), 0.0, 0.0)
+        await self._pulse.beat(self._progress(), self._waits())
         no_store = isinstance(result.stopped_by, RunStoreUnavailableError)
         await self._lease.park(STORE_PAUSE_SECONDS if no_store else result.park_seconds)
         return "parked"
@@ -247,7 +248,7 @@ class Work:
             self._pipeline.stop()
         await self._renew()
         await self._pause_in_outage()
-        self._heed(await self._newest(await self._pulse.beat(self._progress(), *self._waits())))
+        self._heed(await self._newest(await self._pulse.beat(self._progress(), self._waits())))
 
     def _heed(self, control: Control) -> None:
         if control.n < self._control.n:
@@ -311,8 +312,9 @@ class Work:
         await self._pulse.note_control(control)
         return control
 
-    def _waits(self) -> tuple[float, float]:
-        """Seconds since the last look that the limiter held lanes, and that lanes had."""
-        held = self._runner.equipment.limiter.held_seconds
-        since, self._held_seconds = held - self._held_seconds, held
-        return since, PULSE_SECONDS * self._runner.equipment.lanes
+    def _waits(self) -> Waits:
+        """Since the last look."""
+        kit, now = self._runner.equipment, self._runner.clock()
+        held, lanes = kit.limiter.held_seconds - self._held_seconds, kit.lanes * (now - self._looked_at)
+        self._held_seconds, self._looked_at = kit.limiter.held_seconds, now
+        return Waits(held, lanes, kit.limiter.per_second, kit.limiter.account)

@@ -20,6 +20,7 @@ from tagmill.worker.followers import plan_followers
 from tagmill.worker.frontier import Frontier
 from tagmill.worker.limits import overdue, time_limit
 from tagmill.worker.models import Chunk
+from tagmill.worker.pace import Pace, Sample
 from tagmill.worker.state.board import Board, Place
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.grants import run_grants
@@ -34,6 +35,8 @@ GRACE_SECONDS = 5.0  #: from leaving the queue to taking the lease
 MIN_WINDOW, MAX_WINDOW = 16, 512
 WINDOW_PER_PROCESS = 3
 RECOUNTS_PER_TICK = 50
+PACE_SECONDS = 5.0  #: between two samples
+RESTED_SECONDS = 4 * PACE_SECONDS  #: without one, after which the pace is measured anew
 CANCELLED_PER_TICK = 100  #: chunks; a tick must be over before another process leads
 SETTLERS = 4  #: threads that settle chunks: most of it is waiting for the run store
 RENEWAL_SECONDS = 2.5
@@ -142,6 +145,7 @@ class Refill:
         match self._control(open_pass.spec).of(open_pass.number):
             case Verb.RESUME if now >= self._publish_at:
                 self._publish_window(open_pass, unavailable)
+                open_pass.note_pace(now)
             case Verb.CANCEL if now >= self._cancel_at:
                 open_pass.cancel()
 
@@ -181,6 +185,7 @@ class OpenPass:
         self._planned_here = current.kind is PassKind.FOLLOWERS  # nobody asked for it: nobody else plans it
         self._plan = partial(plan_followers, files, spec, current)
         self._planning: Background | None = None
+        self._pace, self._pace_at = Pace(), float("-inf")
 
     def close(self) -> None:
         """End what goes on beside it."""
@@ -205,6 +210,19 @@ class OpenPass:
         self._board.forget(self._run_id, self._pass_no)
         log.info("pass_completed", run_id=self._run_id, number=self._pass_no)
         return True
+
+    def note_pace(self, now: float) -> None:
+        """Note how far it is, for whoever looks once; `now`: by the refill's clock."""
+        if now - self._pace_at < PACE_SECONDS:
+            return
+        counts, waits = self._board.counts(self._run_id, self._pass_no), self._board.waits(self._run_id)
+        if counts is not None:
+            if now - self._pace_at > RESTED_SECONDS:
+                self._pace = self._board.pace(self._run_id, self._pass_no)
+            self._pace_at = now
+            self._pace.limit_to(waits.limit)
+            self._pace.note(Sample(self._board.now(), counts.settled, waits.held_seconds, waits.lane_seconds))
+            self._board.note_pace(self._run_id, self._pass_no, self._pace)
 
     def cancel(self) -> None:
         """End planning, and settle chunks that no worker holds: it parks them, or its lease ends.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import sys
 import threading
 import warnings
@@ -16,7 +15,7 @@ from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from tagmill.config.celery import QUEUE
 from tagmill.config.logs import configure_logs
 from tagmill.config.settings import Settings, load_settings
-from tagmill.worker.app import create_app
+from tagmill.worker.app import create_app, worker_name
 from tagmill.worker.complaints import Complaints
 from tagmill.worker.errors import ConfigError, TaggingError
 from tagmill.worker.publisher import Publisher
@@ -71,7 +70,7 @@ class Housekeeping:
         """Raise `ConfigError` or `RedisUnavailableError` for a Redis or a run store that will not do."""
         if settings.redis_url is None:
             raise ConfigError("TAGMILL_REDIS_URL is not set: a worker belongs to a fleet")
-        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self.name = worker_name()
         self._processes = processes
         self._board = Board(connect_checked(settings.redis_url), Keys(settings.redis_prefix), QUEUE)
         files = open_probed(

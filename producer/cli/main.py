@@ -19,7 +19,7 @@ from tagmill.producer.cli.policy import policy
 from tagmill.producer.cli.rules import rules
 from tagmill.producer.cli.run import run
 from tagmill.producer.cli.servers import sandbox, worker
-from tagmill.producer.cli.status import status
+from tagmill.producer.cli.status import list_runs, status, watch
 from tagmill.producer.exit_codes import ExitCode, exit_code
 from tagmill.worker.errors import TaggingError
 
@@ -34,6 +34,8 @@ app.command()(run)
 app.command()(plan)
 app.command()(worker)
 app.command()(status)
+app.command()(watch)
+app.command("list")(list_runs)
 app.command()(doctor)
 app.command()(gc)
 app.command()(failures)

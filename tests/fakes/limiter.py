@@ -22,7 +22,7 @@ class FakeLimiter:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.held_seconds = 0.0
+        self.held_seconds, self.account = 0.0, "account"
         self.acquired = 0
         self.throttles: list[float | None] = []
         self._rates = {"account": rate}
@@ -35,10 +35,14 @@ class FakeLimiter:
         slot = max(self._due, self._blocked_until, started)
         if slot - started > max_wait:
             raise PermitFarAway(slot - started)
-        self._due = slot + 1 / (min(rate.per_second for rate in self._rates.values()) * self._factor)
+        self._due = slot + 1 / (self.per_second * self._factor)
         await self._sleep(slot - started)
         self.acquired += 1
         self.held_seconds += self._clock() - started
+
+    @property
+    def per_second(self) -> float:
+        return min(rate.per_second for rate in self._rates.values())
 
     def cap(self, scope: str, rate: Rate | None) -> None:
         self._rates.pop(scope, None)

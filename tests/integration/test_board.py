@@ -23,6 +23,7 @@ from tagmill.worker.models import Chunk
 from tagmill.worker.publisher import Publisher
 from tagmill.worker.state.board import Board
 from tagmill.worker.state.keys import Keys
+from tagmill.worker.state.pulse import Waits
 from tagmill.worker.store.runs import Control, Verb
 
 LONG = 60.0
@@ -254,9 +255,9 @@ def test_a_finished_pass_leaves_nothing(board: Board, client: redis.Redis, keys:
 
 
 def test_waits_are_sums_since_the_beginning(board: Board, client: redis.Redis, keys: Keys) -> None:
-    assert board.waits(RUN) == (0.0, 0.0)
-    client.hset(keys.waits(RUN), mapping={"held": "1.5", "lanes": "4"})
-    assert board.waits(RUN) == (1.5, 4.0)
+    assert board.waits(RUN) == Waits()
+    client.hset(keys.waits(RUN), mapping={"held": "1.5", "lanes": "4", "limit": "20", "account": "abc"})
+    assert board.waits(RUN) == Waits(1.5, 4.0, 20.0, "abc")
 
 
 # --- workers, control -------------------------------------------------------------------------------------

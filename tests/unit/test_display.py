@@ -8,10 +8,11 @@ import pytest
 from fakes.runs import FIRST_PASS, a_spec
 
 from tagmill.producer.display import BarDisplay, PlainDisplay, describe, open_display, settled
-from tagmill.producer.pace import Pace
 from tagmill.worker.counts import Counts
 from tagmill.worker.errors import RedisUnavailableError
 from tagmill.worker.models import Json
+from tagmill.worker.pace import Pace, Sample
+from tagmill.worker.state.pulse import Waits
 from tagmill.worker.summary import summary
 
 
@@ -38,10 +39,9 @@ def look(tagged: int, planned: int = 100, **counts: Any) -> Json:
 
 
 def moving(clock: Clock, *, per_second: float, held: float = 0.0) -> Pace:
-    pace = Pace(1_000.0, clock)
-    pace.note(0, 0.0, 0.0)
-    clock.now += 10
-    pace.note(int(10 * per_second), 10 * held, 10.0)
+    pace = Pace(1_000.0)
+    for second in range(11):
+        pace.note(Sample(clock.now + second, int(second * per_second), second * held, second))
     return pace
 
 
@@ -70,7 +70,7 @@ def test_settled_is_all_that_has_an_outcome() -> None:
 def test_without_a_terminal_there_is_a_line_every_ten_seconds(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with PlainDisplay(Pace(10.0, clock), clock) as display:
+    with PlainDisplay(Pace(10.0), clock) as display:
         for second in range(31):
             display.update(look(second, planned=40), planning=second < 15)
             clock.now += 1
@@ -80,8 +80,8 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds(
 
 
 def test_the_limiter_s_share_comes_from_the_run(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    display = PlainDisplay(Pace(10.0, clock), clock)
-    display.waits = lambda: (3 * (clock.now - 100), 4 * (clock.now - 100))
+    display = PlainDisplay(Pace(10.0), clock)
+    display.waits = lambda: Waits(3 * (clock.now - 100), 4 * (clock.now - 100))
     for _ in range(2):
         display.update(look(1), planning=False)
         clock.now += 10
@@ -89,10 +89,10 @@ def test_the_limiter_s_share_comes_from_the_run(clock: Clock, capsys: pytest.Cap
 
 
 def test_redis_away_is_no_line(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    def away() -> tuple[float, float]:
+    def away() -> Waits:
         raise RedisUnavailableError("away")
 
-    display = PlainDisplay(Pace(10.0, clock), clock)
+    display = PlainDisplay(Pace(10.0), clock)
     display.waits = away
     clock.now += 60
     display.update(look(1), planning=False)

@@ -14,10 +14,10 @@ from tagmill.producer.display import Display
 from tagmill.producer.follow import TICK_SECONDS, Follower
 from tagmill.producer.interrupts import Interrupt
 from tagmill.producer.live import LiveRun
-from tagmill.producer.pace import Pace
 from tagmill.worker.compaction import Compaction
 from tagmill.worker.errors import NotFoundError, RedisUnavailableError, RunStoreUnavailableError
 from tagmill.worker.models import Json
+from tagmill.worker.pace import Pace
 from tagmill.worker.refill import Refill
 from tagmill.worker.store.runs import Control, Runs, Verb
 

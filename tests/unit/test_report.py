@@ -67,7 +67,7 @@ def test_a_price_tells_the_cost() -> None:
 def test_a_paused_run_says_why_and_how_to_go_on() -> None:
     lines = describe_summary(paused("credentials"), "Filestack refuses the key").splitlines()
     assert lines[0].startswith("run a-run: paused (credentials), 12 images")
-    assert lines[-2:] == ["  Filestack refuses the key", "  go on with: tagmill run --resume a-run"]
+    assert lines[-2:] == ["  Filestack refuses the key", "  go on with: tagmill resume a-run"]
 
 
 def test_a_planned_run_is_started() -> None:

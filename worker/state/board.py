@@ -13,13 +13,16 @@ import redis
 
 from tagmill.worker.counts import Counts
 from tagmill.worker.models import Chunk, Json
+from tagmill.worker.pace import Pace
 from tagmill.worker.state.connection import lua, translated
+from tagmill.worker.state.insight import Insight
 from tagmill.worker.state.journal import Entry, entries_of, undo_values_of
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.leases import commit_keys
-from tagmill.worker.state.pulse import control_note
+from tagmill.worker.state.pulse import Waits, control_note
 from tagmill.worker.store.runs import Control
 
+PACE_KEPT_SECONDS = 20  #: beyond, the run rested, and its pace is measured anew
 WORKER_SECONDS = 30  #: a worker silent for longer is gone
 Place = tuple[int, int]  #: shard, offset
 
@@ -209,7 +212,7 @@ class Board:
     def forget(self, run_id: str, pass_no: int) -> None:
         """Drop what a finished pass no longer needs."""
         keys = self._keys
-        hashes = (keys.compacted, keys.compacted_shards, keys.done, keys.progress, keys.counted)
+        hashes = (keys.compacted, keys.compacted_shards, keys.done, keys.progress, keys.counted, keys.pace)
         with translated():
             self._redis.delete(*(key(run_id, pass_no) for key in hashes), keys.control(run_id))
 
@@ -228,11 +231,29 @@ class Board:
             here = self._redis.info("server")["run_id"].encode()
         return int(stored[1]) - int(stored[2]) if stored[0] == here else None
 
-    def waits(self, run_id: str) -> tuple[float, float]:
-        """Return seconds that the limiter held lanes, and that lanes had, since the run began."""
+    def waits(self, run_id: str) -> Waits:
+        """Return the sums since the run began."""
+        fields = ["held", "lanes", "limit", "account"]
         with translated():
-            held, lanes = self._redis.hmget(self._keys.waits(run_id), ["held", "lanes"])
-        return float(held or 0), float(lanes or 0)
+            held, lanes, limit, account = self._redis.hmget(self._keys.waits(run_id), fields)
+        name = account.decode() if account else None
+        return Waits(float(held or 0), float(lanes or 0), float(limit or 0) or None, name)
+
+    def note_pace(self, run_id: str, pass_no: int, pace: Pace) -> None:
+        with translated():
+            value = orjson.dumps(pace.to_json())
+            self._redis.set(self._keys.pace(run_id, pass_no), value, ex=PACE_KEPT_SECONDS)
+
+    def pace(self, run_id: str, pass_no: int) -> Pace:
+        """Return how fast the pass went lately; empty when it rests."""
+        with translated():
+            value = self._redis.get(self._keys.pace(run_id, pass_no))
+        return Pace(self.waits(run_id).limit, Pace.samples_of(orjson.loads(value)) if value else ())
+
+    @property
+    def insight(self) -> Insight:
+        """The same Redis, for those who look closer."""
+        return Insight(self._redis, self._keys)
 
     # --- workers, control ---------------------------------------------------------------------------------
 
@@ -285,6 +306,11 @@ class Board:
             stale = list(self._redis.scan_iter(self._keys.all_leases(), count=1000))
             if stale:
                 self._redis.delete(*stale)
+
+    def now(self) -> float:
+        """Return the seconds since the epoch by Redis' clock."""
+        with translated():
+            return self._now()
 
     def _now(self) -> float:
         seconds, microseconds = self._redis.time()

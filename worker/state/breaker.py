@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from redis.asyncio import Redis
 
@@ -19,8 +19,16 @@ COUNTED_SECONDS = 1.0  #: how long successes are gathered before they are counte
 
 @dataclass(frozen=True, slots=True)
 class BreakerSnapshot:
+    FIELDS: ClassVar = ["opened", "reason"]  #: of the breaker's hash
+
     open_since: float | None  #: seconds since the epoch by Redis' clock; None: calls are made
     reason: str | None
+
+    @classmethod
+    def of(cls, stored: Sequence[bytes | None]) -> Self:
+        """`stored`: the values of `FIELDS`."""
+        opened, reason = stored
+        return cls(float(opened) if opened else None, reason.decode() if reason else None)
 
 
 class Breaker:
@@ -74,9 +82,8 @@ class Breaker:
 
     async def snapshot(self) -> BreakerSnapshot:
         with translated():
-            stored: Any = await self._redis.hmget(self._key, ["opened", "reason"])
-        opened, reason = stored
-        return BreakerSnapshot(float(opened) if opened else None, reason.decode() if reason else None)
+            stored: Any = await self._redis.hmget(self._key, BreakerSnapshot.FIELDS)
+        return BreakerSnapshot.of(stored)
 
     async def _ask(self, now: float) -> float:
         # Meanwhile the other lanes go by what is known: they neither ask too nor probe too.

@@ -55,6 +55,10 @@ class Keys:
         """Pattern of every lease."""
         return self._of("lease", "*")
 
+    def leases_of(self, run_id: str) -> str:
+        """Pattern of the leases of all chunks of a run."""
+        return self._of("lease", f"{run_id}/*")
+
     def journal(self, chunk: Chunk) -> str:
         """Hash: index in the chunk -> what was begun, paid and answered for that image."""
         return self._of("journal", chunk.id)
@@ -98,8 +102,12 @@ class Keys:
         return self._of("control", run_id)
 
     def waits(self, run_id: str) -> str:
-        """Hash: seconds that lanes had, and for how many of them the limiter held them."""
+        """Hash: seconds that lanes had, for how many of them the limiter held them, its rate, the account."""
         return self._of("waits", run_id)
+
+    def pace(self, run_id: str, pass_no: int) -> str:
+        """Samples of how far the pass was, denser the younger."""
+        return self._of("pace", run_id, f"{pass_no:04d}")
 
     def denied(self, run_id: str) -> str:
         """Set of images that were answered 403."""

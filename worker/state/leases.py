@@ -17,8 +17,9 @@ TAKEN_BY_ANOTHER, TAKEN_AGAIN = 0, 2  #: what `lease_renew.lua` answers when the
 class Leases:
     """Every method here and on `Lease` raises `RedisUnavailableError`."""
 
-    def __init__(self, redis: Redis, keys: Keys, lease_seconds: float) -> None:
-        self.keys, self.milliseconds = keys, int(lease_seconds * 1000)
+    def __init__(self, redis: Redis, keys: Keys, lease_seconds: float, holder: str = "") -> None:
+        """`holder`: the worker's name, for those who look on."""
+        self.keys, self.milliseconds, self.holder = keys, int(lease_seconds * 1000), holder
         self.take_script, self.renew_script = Script(redis, "lease_take"), Script(redis, "lease_renew")
         self.release_script, self.commit_script = (
             Script(redis, "lease_release"),
@@ -27,7 +28,7 @@ class Leases:
 
     async def take(self, chunk: Chunk) -> Lease | None:
         """Return None when another worker has the chunk."""
-        token = secrets.token_hex(16)
+        token = f"{self.holder}/{secrets.token_hex(16)}"
         keys = [self.keys.lease(chunk), self.keys.published(), self.keys.parked()]
         taken = await self.take_script(keys, [token, self.milliseconds, chunk.id])
         return Lease(self, chunk, token) if taken else None

@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -82,6 +82,7 @@ class Limiter:
     ) -> None:
         """`windows`: a rate for each scope; the account's first, which runs with other scopes share."""
         self.held_seconds = 0.0
+        self.account = account
         self._keys, self._rates, self._slowdown = keys, dict(windows), keys.slowdown(account)
         self._reserve_script = Script(redis, "limiter_reserve")
         self._block_script = Script(redis, "limiter_block")
@@ -111,6 +112,11 @@ class Limiter:
         if rate is not None:
             self._rates[scope] = rate
 
+    @property
+    def per_second(self) -> float:
+        """Calls that the rates let through, when the account is not slowed down."""
+        return min(rate.per_second for rate in self._rates.values())
+
     async def throttled(self, retry_after: float | None) -> None:
         """Block the whole account: for as long as its server asked, else for a growing, random while."""
         delay = -1.0 if retry_after is None else min(max(retry_after, 0.0), LONGEST_BLOCK_SECONDS)
@@ -128,10 +134,9 @@ class Limiter:
     async def reserve(self, count: int) -> Reservation:
         """Take up to `count` slots, as many as lie within the horizon."""
         before = self._clock()
-        times = (HORIZON_SECONDS, SHIFT_SECONDS, CATCH_UP_SECONDS, RECOVERY_SECONDS)
-        intervals = (MICROSECONDS / rate.per_second for rate in self._rates.values())
         answer = await self._reserve_script(
-            [self._slowdown, *map(self._keys.limit, self._rates)], [count, *map(_us, times), *intervals]
+            [self._slowdown, *map(self._keys.limit, self._rates)],
+            reserve_arguments(count, [rate.per_second for rate in self._rates.values()]),
         )
         at, blocked, factor, next_slot, ask_again, *slots = (part / MICROSECONDS for part in answer)
         self._compare_clocks(at, before, self._clock())
@@ -227,6 +232,17 @@ class Limiter:
     def _compare_clocks(self, redis_now: float, before: float, after: float) -> None:
         """Keep the offset that fits every answer so far; one that took long, as under load, tells little."""
         self._offset = min(max(self._offset, before - redis_now), after - redis_now)
+
+
+def reserve_arguments(count: int, per_second: Iterable[float]) -> list[float]:
+    """Return the arguments of the script `limiter_reserve`; `per_second`: the rate of each scope."""
+    times = (HORIZON_SECONDS, SHIFT_SECONDS, CATCH_UP_SECONDS, RECOVERY_SECONDS)
+    return [count, *map(_us, times), *(MICROSECONDS / rate for rate in per_second)]
+
+
+def account_scope(account: str) -> str:
+    """Where the account's own rate is kept."""
+    return f"account:{account}"
 
 
 def run_scope(run_id: str) -> str:

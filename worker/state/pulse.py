@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import orjson
 from redis.asyncio import Redis
 
@@ -11,6 +13,18 @@ from tagmill.worker.state.keys import Keys
 from tagmill.worker.store.runs import Control
 
 KEPT_SECONDS = 7 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How the limiter holds lanes back."""
+
+    held_seconds: float = 0.0  #: that they waited for permits
+    lane_seconds: float = 0.0  #: that they had
+    limit: float | None = None  #: calls/s that it lets through
+    account: str | None = None
+
+
 CONTROL_SECONDS = 3  #: how long a cached control is believed before the files are asked again
 
 
@@ -23,13 +37,14 @@ class Pulse:
         self._waits, self._control = keys.waits(chunk.run_id), keys.control(chunk.run_id)
         self._note_script = Script(redis, "control_note")
 
-    async def beat(self, counts: bytes, held_seconds: float, lane_seconds: float) -> bytes | None:
+    async def beat(self, counts: bytes, waits: Waits) -> bytes | None:
         """Show the chunk's counts, add to the run's waits; return the cached control."""
         with translated():
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.hset(self._progress, self._chunk.name, counts)
-                pipe.hincrbyfloat(self._waits, "held", held_seconds)
-                pipe.hincrbyfloat(self._waits, "lanes", lane_seconds)
+                pipe.hincrbyfloat(self._waits, "held", waits.held_seconds)
+                pipe.hincrbyfloat(self._waits, "lanes", waits.lane_seconds)
+                pipe.hset(self._waits, mapping={"limit": waits.limit or 0, "account": waits.account or ""})
                 pipe.expire(self._waits, KEPT_SECONDS)
                 pipe.get(self._control)
                 control: bytes | None = (await pipe.execute())[-1]
