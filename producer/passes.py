@@ -54,8 +54,9 @@ class Wish:
 def propose(runs: Runs, run_id: str, wish: Wish) -> PassSpec:
     """Return the pass that would fulfil the wish, or that is doing so already.
 
-    Raise `ConfigError` while something else is being done to the run.
+    Raise `NotFoundError` where there is no such run, `ConfigError` while something else is being done to it.
     """
+    runs.read(run_id)
     newest, control = Passes(runs.files, run_id).newest(), runs.control(run_id)
     if finished(runs.files, run_id, newest.number):
         proposed = wish.after(newest)

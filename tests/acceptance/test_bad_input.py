@@ -137,7 +137,16 @@ def test_a_typo_in_the_settings_file_is_named(desk: Desk) -> None:
     assert desk.refused(2, "run", "photos") == said
 
 
-@pytest.mark.parametrize("arguments", ["run --resume no-such-run", "status no-such-run", "status"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "run --resume no-such-run",
+        "status no-such-run",
+        "status",
+        "retry no-such-run",
+        "undo no-such-run --dry-run",
+    ],
+)
 def test_an_unknown_run_is_not_found(desk: Desk, arguments: str) -> None:
     assert desk.refused(3, *arguments.split()).startswith("no run")
 
