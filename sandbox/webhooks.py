@@ -30,9 +30,13 @@ class Receiver:
     secret: str = field(repr=False)
     actions: tuple[str, ...] = ()  #: none: all
 
+    def __post_init__(self) -> None:
+        if not str(self.url).startswith(("http://", "https://")):
+            raise ValueError(f"a webhook goes to an http or https URL, not to {self.url!r}")
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Receiver:
-        """Raise TypeError for a field that is missing or unknown."""
+        """Raise TypeError for a field that is missing or unknown, ValueError for a URL that is none."""
         return cls(**{**values, "actions": tuple(values.get("actions", ()))})
 
     def wants(self, action: str) -> bool:

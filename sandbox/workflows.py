@@ -14,6 +14,7 @@ when = 'tags.auto kex "red"'
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -26,6 +27,8 @@ from tagmill.sandbox.replies import Refusal
 from tagmill.sandbox.urls import Task, read_task
 from tagmill.worker.errors import ConfigError, RuleError
 from tagmill.worker.rules import Rule, parse
+
+_ID = re.compile(r"[A-Za-z0-9-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,14 @@ class Workflow:
     progress: tuple[str, ...] = ()  #: status words of a job between `Started` and its end, evenly in time
     on_upload: bool = False  #: every upload starts a job
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not _ID.fullmatch(self.id):
+            raise ValueError("`id` is letters, digits and `-`")
+        if not isinstance(self.seconds, int | float) or self.seconds < 0:
+            raise ValueError("`seconds` is a number, 0 or more")
+        if not all(isinstance(word, str) for word in self.progress):
+            raise TypeError("`progress` is a list of words")
+
 
 def read_workflows(path: Path) -> dict[str, Workflow]:
     """Return them by id. Raise ConfigError."""
@@ -64,7 +75,10 @@ def read_workflows(path: Path) -> dict[str, Workflow]:
         raise ConfigError(f"workflows {path}: {error.strerror}") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"workflows {path}: {error}") from None
-    return {workflow.id: workflow for workflow in workflows}
+    by_id = {workflow.id: workflow for workflow in workflows}
+    if len(by_id) < len(workflows):
+        raise ConfigError(f"workflows {path}: two of them have the same id")
+    return by_id
 
 
 def _workflow(name: str, values: Mapping[str, Any]) -> Workflow:
@@ -75,9 +89,11 @@ def _workflow(name: str, values: Mapping[str, Any]) -> Workflow:
     if not steps or "id" not in values:
         raise ValueError(f"{name} needs an id and at least one task")
     others = {key: value for key, value in values.items() if key in given}
-    return Workflow(
-        **{**others, "steps": tuple(_in_order(steps)), "progress": tuple(values.get("progress", ()))}
-    )
+    parsed = {"steps": tuple(_in_order(steps)), "progress": tuple(values.get("progress", ()))}
+    try:
+        return Workflow(**{**others, **parsed})
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _step(name: str, values: Mapping[str, Any]) -> Step:

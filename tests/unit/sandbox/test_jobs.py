@@ -323,7 +323,14 @@ def test_receivers_are_shown_without_their_secrets(
 
 @pytest.mark.parametrize(
     "body",
-    [b"no json", b"[]", b'{"unknown": 1}', b'{"webhooks": [{"url": 1}]}', b'{"webhook_retries": ["x"]}'],
+    [
+        b"no json",
+        b"[]",
+        b'{"unknown": 1}',
+        b'{"webhooks": [{"url": 1}]}',
+        b'{"webhook_retries": ["x"]}',
+        b'{"webhooks": [{"url": "x", "secret": "y"}]}',
+    ],
 )
 def test_nonsense_changes_nothing(sandbox: SandboxUnderTest, receiver: WebhookReceiver, body: bytes) -> None:
     assert sandbox.send("/_sandbox/webhooks", "POST", body).status == 400
