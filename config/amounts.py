@@ -1,9 +1,10 @@
-"""Durations as people write them."""
+"""Durations and percentages as people write them."""
 
 from __future__ import annotations
 
 import re
 
+PERCENT_RULE = "write a percentage above 0 and up to 100, such as 20%"
 DURATION_RULE = "write a duration such as 90m, 8h or 1d12h (units s, m, h, d; a plain number is seconds)"
 _UNIT_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _PART = re.compile(r"(\d+(?:\.\d+)?)([dhms])")
@@ -20,6 +21,14 @@ def duration(value: object) -> float:
     if seconds <= 0:
         raise ValueError(DURATION_RULE)
     return seconds
+
+
+def percentage(value: object) -> float:
+    """Return percent. Raise ValueError, with the rule as its text, for anything else."""
+    percent = _number(str(value).strip().removesuffix("%"), PERCENT_RULE)
+    if not 0 < percent <= 100:  # noqa: PLR2004 - the rule itself
+        raise ValueError(PERCENT_RULE)
+    return percent
 
 
 def _number(text: str, rule: str) -> float:

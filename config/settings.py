@@ -30,7 +30,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from tagmill.config.amounts import duration
+from tagmill.config.amounts import duration, percentage
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.rate import Rate
 
@@ -101,6 +101,7 @@ WriteBackSetting = Annotated[str, BeforeValidator(_write_back)]
 RateSetting = Annotated[Rate, BeforeValidator(_rate), PlainSerializer(str)]
 HttpUrl = Annotated[str, BeforeValidator(_http_url)]
 Duration = Annotated[float, BeforeValidator(duration)]
+Percentage = Annotated[float, BeforeValidator(percentage)]
 Money = Annotated[Decimal, Field(gt=0, max_digits=20)]
 
 
@@ -158,6 +159,8 @@ class Settings(BaseSettings):
     price_per_1000: Money | None = None
     s3_prices: S3Prices | None = None  #: a table of the file, or JSON
     max_duration: Duration | None = None  #: seconds, of a run from each start or resumption
+    max_failure_rate: Percentage = 20.0  #: percent of the last images; 100: never too many
+    failure_sample: int = Field(200, ge=1, le=100_000)  #: images that the rate is taken over, at least
 
     shard_size: int = Field(10_000, ge=1, le=10_000)
     chunk_size: int | None = Field(None, ge=1, le=1_000)  #: None: about a minute's work at the rate

@@ -29,6 +29,7 @@ PAUSE_REASONS = {
     "outage": ExitCode.TEMPORARY,
     "run_store": ExitCode.TEMPORARY,
     "budget": ExitCode.BUDGET,
+    "failure_rate": ExitCode.FAILURE_RATE,
     "time_limit": ExitCode.TIME_LIMIT,
     "write_back_safety": ExitCode.WRITE_BACK_SAFETY,
     "interrupted": ExitCode.INTERRUPTED,
@@ -41,11 +42,5 @@ def exit_code(error: errors.TaggingError) -> ExitCode:
             return ExitCode.NOT_FOUND
         case errors.ConfigError():
             return ExitCode.USAGE
-        case errors.CredentialsError() | errors.QuotaExhaustedError():
-            return ExitCode.CREDENTIALS
-        case errors.WriteBackSafetyError():
-            return ExitCode.WRITE_BACK_SAFETY
-        case errors.BudgetExhaustedError():
-            return ExitCode.BUDGET
         case _:
-            return ExitCode.TEMPORARY
+            return PAUSE_REASONS.get(error.code, ExitCode.TEMPORARY)

@@ -188,7 +188,7 @@ class Launch:
             board.forget_run(self.spec.run_id)
         if self.current.number:
             board.announce_pass(self.spec.run_id)
-        board.forget_denials(self.spec.run_id)
+        board.forget_failures(self.spec.run_id)
         board.note_control(self.spec.run_id, self.runs.control(self.spec.run_id))
         return board
 

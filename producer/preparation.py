@@ -154,6 +154,8 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions, *, asks
         max_cost=_text(settings.max_cost),
         price_per_1000=_text(settings.price_per_1000),
         max_duration=settings.max_duration,
+        max_failure_rate=settings.max_failure_rate,
+        failure_sample=settings.failure_sample,
         sidecar_prefix=choose_sidecar_prefix(settings, source.kind),
         filestack_buckets=tuple(settings.filestack_buckets.split(",")) if settings.filestack_buckets else (),
         dedupe=choose_dedupe(settings, source.kind),

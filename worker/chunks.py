@@ -25,11 +25,13 @@ from tagmill.worker.errors import (
     RunStoreUnavailableError,
     WriteBackSafetyError,
 )
-from tagmill.worker.models import Chunk, Json, Outcome
+from tagmill.worker.limits import too_many_failures
+from tagmill.worker.models import Chunk, Json, Outcome, Status
 from tagmill.worker.paid import Calls
 from tagmill.worker.pipeline import Pipeline
 from tagmill.worker.rate import Rate
 from tagmill.worker.rows import RowContext, row_for
+from tagmill.worker.state.failures import Failures
 from tagmill.worker.state.journal import Journal
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.leases import Lease, Leases
@@ -37,6 +39,7 @@ from tagmill.worker.state.limiter import run_scope
 from tagmill.worker.state.pulse import Pulse, Waits
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.parts import Parts
+from tagmill.worker.store.passes import PassKind
 from tagmill.worker.store.plan import Plan, Planned
 from tagmill.worker.store.runs import Control, Runs, RunSpec, Verb, effective
 from tagmill.worker.store.undo import undo_lines
@@ -77,10 +80,11 @@ class ChunkRunner:
     ) -> None:
         self.files, self.redis, self.keys, self.equipment, self.limits = files, redis, keys, equipment, limits
         self.plan, self.shutting_down, self.clock = plan, shutting_down, clock
-        self._spec, self._own_lanes = spec, equipment.lanes
+        self.spec, self._own_lanes = spec, equipment.lanes
         self.runs = Runs(files)
         self.parts = Parts(files, plan.run_id, plan.pass_no)
         self._leases = Leases(redis, keys, limits.lease_seconds, limits.holder)
+        self.failures = Failures(redis, keys, plan.run_id, spec.failure_sample)
         engine = equipment.tagger.engine
         self.context = RowContext(
             plan.run_id,
@@ -118,7 +122,7 @@ class ChunkRunner:
 
     def obey(self, control: Control) -> None:
         """Take over what may be changed of a run while it goes on."""
-        now = effective(self._spec, control)
+        now = effective(self.spec, control)
         rate = Rate.parse(now.rate) if now.rate is not None else None
         self.equipment.limiter.cap(run_scope(now.run_id), rate)
         self.equipment.lanes = now.concurrency or self._own_lanes
@@ -141,6 +145,7 @@ class Work:
         self._images: list[Planned] = []
         self._rows: dict[int, Json] = {}
         self._counts = Counts()
+        self._tried: list[bool] = []  #: images that ended and are not counted yet: whether they failed
         self._lost = self._over = self._wiped = False
         self._renewed_at = runner.clock()
         self._held_seconds, self._looked_at = runner.equipment.limiter.held_seconds, runner.clock()
@@ -156,6 +161,8 @@ class Work:
         self._images = await asyncio.to_thread(self._runner.plan.images, self._chunk)
         async with self._watched():
             result = await self._pipeline.run(self._images)
+        with contextlib.suppress(RedisUnavailableError):
+            await self._pause_at_failures()
         self._counts.throttled = result.throttled
         ended = await self._end(len(self._images))
         log.info(
@@ -218,6 +225,8 @@ class Work:
         row = row_for(self._runner.context, self._chunk, index, self._images[index], outcome)
         self._rows[index] = row
         self._counts.add_row(row)
+        if index not in self._pipeline.result.inherited and outcome.status is not Status.SKIPPED:
+            self._tried.append(outcome.status is not Status.TAGGED)
 
     # --- every second -------------------------------------------------------------------------------------
 
@@ -248,6 +257,7 @@ class Work:
             self._pipeline.stop()
         await self._renew()
         await self._pause_in_outage()
+        await self._pause_at_failures()
         self._heed(await self._newest(await self._pulse.beat(self._progress(), self._waits())))
 
     def _heed(self, control: Control) -> None:
@@ -292,6 +302,16 @@ class Work:
         if since is not None and time.time() - since > limits.outage_seconds:
             minutes = int(limits.outage_seconds / 60)
             error = EngineOutageError(f"the tagging API has been failing for more than {minutes} minutes")
+            await self._pause_run(error)
+            self._pipeline.stop()
+
+    async def _pause_at_failures(self) -> None:
+        """A run that goes wrong is for people to look at. Images of later passes were chosen for failing."""
+        tried, self._tried = self._tried, []
+        if not tried or self._runner.equipment.kind is not PassKind.TAG:
+            return
+        last = await self._runner.failures.count(len(tried), sum(tried))
+        if (error := too_many_failures(self._runner.spec, self._control, last)) is not None:
             await self._pause_run(error)
             self._pipeline.stop()
 

@@ -160,6 +160,12 @@ class BudgetExhaustedError(RunError):
     code = "budget"
 
 
+class FailureRateError(RunError):
+    """Too many images fail: it is not theirs, or somebody should look before more is paid for."""
+
+    code = "failure_rate"
+
+
 class EngineOutageError(RunError):
     code = "outage"
 

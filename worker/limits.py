@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from tagmill.worker.errors import FailureRateError
 from tagmill.worker.money import calls_for
+from tagmill.worker.state.failures import LastImages
 from tagmill.worker.store.runs import Control, RunSpec, Verb, effective
 
 
@@ -14,6 +16,17 @@ def max_calls(spec: RunSpec) -> int | None:
     if spec.max_cost is not None and spec.price_per_1000 is not None:
         caps.append(calls_for(spec.max_cost, spec.price_per_1000))
     return min(caps, default=None)
+
+
+def too_many_failures(spec: RunSpec, control: Control, last: LastImages) -> FailureRateError | None:
+    """Return the error to pause for, when the last images say so and are enough to go by."""
+    most = effective(spec, control).max_failure_rate
+    if last.images < spec.failure_sample or last.percent <= most:
+        return None
+    return FailureRateError(
+        f"{last.failed} of the last {last.images} images failed, more than {most:g} %: look into why "
+        "(tagmill failures); resuming begins to count anew, --max-failure-rate allows more"
+    )
 
 
 def overdue(spec: RunSpec, control: Control, now: datetime) -> bool:

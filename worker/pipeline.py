@@ -69,6 +69,7 @@ class Result:
     park_seconds: float = 0.0  #: not to be published before, when not all have an outcome
     previous: Previous = field(default_factory=dict)
     throttled: int = 0
+    inherited: frozenset[int] = frozenset()  #: what an earlier worker settled, by index
     stopped_by: RunError | None = None
 
 
@@ -109,6 +110,8 @@ class Pipeline:
         self.paid.inherit(self._journal.calls())
         if self._kit.write_back:
             await self._persist(self._placing.load)
+        settled = (index for index in range(len(images)) if self._journal[index].result is not None)
+        self.result.inherited = frozenset(settled)
         todo = [self._item(index, planned) for index, planned in enumerate(images)]
         try:
             await self._work([item for item in todo if item.index in suspects], Crew(self._step, 1))

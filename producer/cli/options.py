@@ -14,7 +14,13 @@ from tagmill.worker.rate import Rate
 if TYPE_CHECKING:
     from tagmill.config.settings import Settings
 
-_CAPS = ("concurrency", "max_calls", "max_cost", "max_duration")  #: settings that a control may change
+_CAPS = (
+    "concurrency",
+    "max_calls",
+    "max_cost",
+    "max_duration",
+    "max_failure_rate",
+)  #: settings that a control may change
 
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID")]
 RunStore = Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix that keeps all runs.")]
@@ -25,6 +31,9 @@ LogFormat = Annotated[str | None, typer.Option(help="console or json; logs go to
 MaxCalls = Annotated[int | None, typer.Option(help="Pause the run rather than pay for more calls.")]
 MaxCost = Annotated[str | None, typer.Option(help="The same in money, by the price.")]
 MaxDuration = Annotated[str | None, typer.Option(help="Pause after so long, such as 8h.")]
+MaxFailureRate = Annotated[
+    str | None, typer.Option(help="Pause when more of the last images failed, such as 20%.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 

@@ -15,6 +15,7 @@ from tagmill.producer.cli.options import (
     MaxCalls,
     MaxCost,
     MaxDuration,
+    MaxFailureRate,
     RedisUrl,
     RunStore,
     StateDir,
@@ -83,6 +84,7 @@ def run(  # noqa: PLR0913 - an option each
     max_cost: MaxCost = None,
     price_per_1000: Annotated[str | None, typer.Option(help="What 1,000 calls cost.")] = None,
     max_duration: MaxDuration = None,
+    max_failure_rate: MaxFailureRate = None,
     include: Annotated[list[str] | None, typer.Option(help="Only names that match this glob.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="No names that match this glob.")] = None,
     extension: Annotated[list[str] | None, typer.Option(help="File name extensions; `*` for any.")] = None,
@@ -127,16 +129,17 @@ def run(  # noqa: PLR0913 - an option each
     frozen = [engine, write_back, sidecar_prefix, dedupe, policy, transfer, keep_uploads, chunk_size]
     frozen += [selection != SourceOptions(), rate, run_id, price_per_1000, shared_path, force]
     options = RunOptions(rate=parse_rate(rate), run_id=run_id, shared_path=shared_path, force=force)
-    caps = caps_of(settings, {"max_calls": max_calls, "max_cost": max_cost, "max_duration": max_duration})
+    caps = {"max_calls": max_calls, "max_cost": max_cost, "max_duration": max_duration}
+    said_caps = caps_of(settings, caps | {"max_failure_rate": max_failure_rate})
     asking = dialogue(as_json=as_json)
     if resume is not None:
         _refuse_any("--resume", source, plan, *frozen, probe, allow_new_versions, allow_copy_events)
         if dry_run:
             foresee(settings, reopen_planned(settings, resume), as_json=as_json)
-        launch = reopen_run(settings, resume, caps)
+        launch = reopen_run(settings, resume, said_caps)
     elif plan is not None:
         _refuse_any("--plan", source, dry_run, *frozen)
-        launch = start_planned(settings, plan, asking, caps)
+        launch = start_planned(settings, plan, asking, said_caps)
     elif source is None:
         raise ConfigError("name a SOURCE: s3://bucket/prefix, a folder, or a list of handles")
     else:

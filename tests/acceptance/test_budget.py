@@ -73,3 +73,25 @@ def test_a_run_without_a_fleet_uses_its_cap_to_the_last_call_and_goes_on_under_a
             assert (done["calls"], done["unaccounted"]) == (4 + calls, 0)
             granted = max((deployment.run("photos").folder / "grants/run").iterdir()).read_text()
             assert f'"through":{done["calls"]},' in granted  # what was open was put back
+
+
+def test_a_run_of_which_too_much_fails_stops_itself_and_goes_on_when_more_is_allowed(tmp_path: Path) -> None:
+    with running_fleet(tmp_path, 300, {"TAGMILL_FAILURE_SAMPLE": "60"}, latency_seconds=0.05) as fleet:
+        deployment, bad = fleet.deployment, fleet.handles[::3]
+        fleet.sandbox.faults({"fault": "unreadable", "images": bad})
+        for _ in range(2):
+            deployment.worker()
+
+        stopped = deployment.finish(fleet.run_all("bad", "--json"), code=11).json
+
+        with deployment.explained():
+            assert (stopped["state"], stopped["reason"]) == ("paused", "failure_rate")
+            assert stopped["remaining"] > 0
+            assert "tagmill failures" in deployment.run("bad").controls()[-1]["message"]
+
+        resumed = deployment.start("resume", "bad", "--max-failure-rate", "50%", "--follow", "--json")
+        done = deployment.finish(resumed, code=1).json
+
+        with deployment.explained():
+            assert_whole(deployment.run("bad"), fleet.ids)
+            assert (done["failed"], done["tagged"]) == (len(bad), 300 - len(bad))

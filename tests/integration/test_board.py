@@ -283,7 +283,7 @@ def test_a_control_is_cached_for_some_seconds(board: Board, client: redis.Redis,
 
 def test_denials_are_counted_anew(board: Board, client: redis.Redis, keys: Keys) -> None:
     client.sadd(keys.denied(RUN), "image")
-    board.forget_denials(RUN)
+    board.forget_failures(RUN)
     assert not client.exists(keys.denied(RUN))
 
 
@@ -373,7 +373,7 @@ def test_every_method_says_when_redis_is_away() -> None:
             board.workers,
             lambda: board.note_control(RUN, Control()),
             lambda: board.control(RUN),
-            lambda: board.forget_denials(RUN),
+            lambda: board.forget_failures(RUN),
             board.drop_queue,
         ):
             with pytest.raises(RedisUnavailableError):

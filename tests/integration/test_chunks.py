@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +30,7 @@ from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import (
     CredentialsError,
     EngineUnavailableError,
+    ImageRejectedError,
     QuotaExhaustedError,
     RedisUnavailableError,
     RunError,
@@ -418,6 +419,30 @@ async def test_a_cap_set_while_a_chunk_is_in_work_holds_within_a_pulse(
     engine.gate.set()
     assert await asyncio.wait_for(running, WITHIN_SECONDS) == "parked"
     assert len(engine.asked) == site.lanes + 1
+
+
+async def test_a_run_whose_images_fail_pauses_itself_and_begins_to_count_anew(site: Site) -> None:
+    site.small.spec = replace(site.small.spec, max_failure_rate=25.0, failure_sample=IMAGES)
+    rejected = [ImageRejectedError("no image", calls=1)]
+    cast(ScriptedEngine, site.engine).scripts = {f"h{n}": list(rejected) for n in range(3)}
+    assert await site.run() == "committed"  # nothing paid for is lost
+    control = Runs(site.files).control(RUN)
+    assert (control.verb, control.reason) == (Verb.PAUSE, "failure_rate")
+    assert (control.message or "").startswith(f"3 of the last {IMAGES} images failed, more than 25 %")
+    assert await site.redis.exists(site.keys.failures(RUN))
+
+
+async def test_images_that_an_earlier_worker_settled_are_not_counted_again(site: Site) -> None:
+    site.small.spec = replace(site.small.spec, max_failure_rate=25.0, failure_sample=IMAGES)
+    engine = cast(ScriptedEngine, site.engine)
+    engine.scripts = {f"h{n}": [ImageRejectedError("no image", calls=1)] for n in range(2)}
+    engine.scripts["h5"] = [CredentialsError("who are you?")]
+    site.lanes = 1
+    assert await site.run() == "parked"
+    Runs(site.files).set_control(RUN, Control())
+    assert await site.run() == "committed"
+    counted = await site.redis.hmget(site.keys.failures(RUN), ["images_before", "failed_before"])
+    assert counted == [b"8", b"2"]
 
 
 async def test_without_a_run_store_no_call_is_drawn_and_the_chunk_waits(site: Site) -> None:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tagmill.config.amounts import DURATION_RULE, duration
+from tagmill.config.amounts import DURATION_RULE, PERCENT_RULE, duration, percentage
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,14 @@ def test_a_duration_is_read(text: object, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(DURATION_RULE)):
         duration(text)
+
+
+@pytest.mark.parametrize(("text", "percent"), [("20%", 20), (" 0.5 % ", 0.5), ("100%", 100), (7, 7)])
+def test_a_percentage_is_read(text: object, percent: float) -> None:
+    assert percentage(text) == percent
+
+
+@pytest.mark.parametrize("text", ["", "%", "0%", "101%", "-5%", "many", "1e1", "20%%"])
+def test_what_is_no_percentage_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(PERCENT_RULE)):
+        percentage(text)

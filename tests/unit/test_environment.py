@@ -45,6 +45,8 @@ def test_every_setting_arrives_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "price_per_1000": "1.50",
         "s3_prices": {"put_per_1000": "0.005", "get_per_1000": "0.0004", "as_of": "2026-11-01"},
         "max_duration": "1d12h",
+        "max_failure_rate": "12.5%",
+        "failure_sample": 50,
         "shard_size": 7,
         "chunk_size": 5,
         "chunk_seconds": 1.5,

@@ -22,6 +22,7 @@ from tagmill.worker import errors
         (errors.CredentialsError, 7),
         (errors.QuotaExhaustedError, 7),
         (errors.BudgetExhaustedError, 8),
+        (errors.FailureRateError, 11),
     ],
 )
 def test_an_error_has_its_exit_code(error: type[errors.TaggingError], code: int) -> None:
@@ -34,6 +35,7 @@ def test_an_error_has_its_exit_code(error: type[errors.TaggingError], code: int)
         (errors.CredentialsError, ExitCode.CREDENTIALS),
         (errors.QuotaExhaustedError, ExitCode.CREDENTIALS),
         (errors.BudgetExhaustedError, ExitCode.BUDGET),
+        (errors.FailureRateError, ExitCode.FAILURE_RATE),
         (errors.EngineOutageError, ExitCode.TEMPORARY),
         (errors.WriteBackSafetyError, ExitCode.WRITE_BACK_SAFETY),
         (errors.RunStoreUnavailableError, ExitCode.TEMPORARY),

@@ -163,7 +163,8 @@ def test_a_run_keeps_what_was_asked_for_and_no_secret() -> None:
 def test_a_run_keeps_its_caps() -> None:
     spec = prepared(Kind.S3, **KEYS, price_per_1000="1.50", max_cost="12", max_calls=9000, max_duration="8h")
     assert (spec.price_per_1000, spec.max_cost, spec.max_calls) == ("1.50", "12", 9000)
-    assert spec.max_duration == 28_800
+    assert (spec.max_duration, spec.max_failure_rate, spec.failure_sample) == (28_800, 20, 200)
+    assert prepared(Kind.S3, **KEYS, max_failure_rate="5%").max_failure_rate == 5
 
 
 def test_a_cap_on_the_cost_needs_a_price() -> None:

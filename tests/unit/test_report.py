@@ -99,6 +99,7 @@ def test_for_people_it_is_text_on_stdout(capsys: pytest.CaptureFixture[str]) -> 
         (paused("quota"), ExitCode.CREDENTIALS),
         (paused("outage"), ExitCode.TEMPORARY),
         (paused("budget"), ExitCode.BUDGET),
+        (paused("failure_rate"), ExitCode.FAILURE_RATE),
         (paused("time_limit"), ExitCode.TIME_LIMIT),
         (paused("interrupted"), ExitCode.INTERRUPTED),
         (paused("by hand"), ExitCode.PAUSED_ELSEWHERE),

@@ -289,10 +289,11 @@ class Board:
             value = self._redis.get(self._keys.control(run_id))
         return None if value is None else Control.from_json(orjson.loads(value))
 
-    def forget_denials(self, run_id: str) -> None:
-        """Begin anew to count images that were answered 403: somebody may have mended the account."""
+    def forget_failures(self, run_id: str) -> None:
+        """Begin anew to count images that failed or were answered 403: somebody may have mended the cause."""
+        keys = (self._keys.denied(run_id), self._keys.works(run_id), self._keys.failures(run_id))
         with translated():
-            self._redis.delete(self._keys.denied(run_id), self._keys.works(run_id))
+            self._redis.delete(*keys)
 
     # --- embedded start ---------------------------------------------------------------------------
 

@@ -113,6 +113,10 @@ class Keys:
         """Set of images that were answered 403."""
         return self._of("denied", run_id)
 
+    def failures(self, run_id: str) -> str:
+        """Hash: how many of the last images ended, and failed."""
+        return self._of("failures", run_id)
+
     def works(self, run_id: str) -> str:
         """There when the account answered an image of the run."""
         return self._of("works", run_id)

@@ -48,6 +48,8 @@ class RunSpec:
     price_per_1000: str | None = None  #: decimal, of 1,000 calls
     max_duration: float | None = None  #: seconds from each start, or lift from a pause, to the next pause
     concurrency: int | None = None  #: calls in flight per process; None: each worker's own
+    max_failure_rate: float = 100.0  #: percent
+    failure_sample: int = 200  #: images that the rate is taken over, at least
     consent: Json = field(default_factory=dict)  #: effect of the write-back -> how it was allowed
     warnings: list[str] = field(default_factory=list)  #: what is done otherwise than usual; for people
     format: int = FORMAT
@@ -86,6 +88,7 @@ class Control:
     max_calls: int | None = None  #: this and what follows stand in for the specification's, unless None
     max_cost: str | None = None
     max_duration: float | None = None
+    max_failure_rate: float | None = None
     rate: str | None = None
     concurrency: int | None = None
 
@@ -107,7 +110,8 @@ class Control:
 
 
 PLANNED = "planned"  #: why a run is paused that was planned and not started
-CAPS = ("max_calls", "max_cost", "max_duration", "rate", "concurrency")  #: what a control may change
+#: What a control may change.
+CAPS = ("max_calls", "max_cost", "max_duration", "max_failure_rate", "rate", "concurrency")
 
 
 def effective(spec: RunSpec, control: Control) -> RunSpec:
