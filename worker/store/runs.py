@@ -171,8 +171,9 @@ class Runs:
         return {}
 
     def _some_ids(self) -> str:
-        ids = list(self.ids())[-NAMED_RUNS:]
-        return f": there are {', '.join(ids)}" if ids else ", which holds no runs"
+        ids = list(self.ids())
+        more = f" and {len(ids) - NAMED_RUNS} more" if len(ids) > NAMED_RUNS else ""
+        return f": there are {', '.join(ids[-NAMED_RUNS:])}{more}" if ids else ", which holds no runs"
 
     def ids(self) -> Iterator[str]:
         """Run ids in name order."""

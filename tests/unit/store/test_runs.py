@@ -40,6 +40,13 @@ def test_an_unknown_run_is_not_found(files: MemoryFiles) -> None:
         Runs(files).read("another-run")
 
 
+def test_an_unknown_run_is_answered_with_the_last_runs_and_a_count(files: MemoryFiles) -> None:
+    for number in range(1, 8):
+        Runs(files).create(a_spec(run_id=f"run-{number}"))
+    with pytest.raises(NotFoundError, match="run-3, run-4, run-5, run-6, run-7 and 2 more"):
+        Runs(files).read("another-run")
+
+
 def test_a_run_without_control_goes_on(files: MemoryFiles) -> None:
     assert Runs(files).control(RUN) == Control(n=0, verb=Verb.RESUME)
     assert Runs(files).control(RUN).running
