@@ -10,12 +10,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the servers that tests start, too
 
-from benchmarks import export, limiter, planning, rates, startup, tag_window, throughput, writing
+from benchmarks import budget, export, limiter, planning, rates, startup, tag_window, throughput, writing
 from benchmarks.tables import Table, keep, machine
 
 SUBJECTS: dict[str, Callable[[], Iterator[Table]]] = {
     "throughput": throughput.tables,
     "limiter": limiter.tables,
+    "budget": budget.tables,
     "rates": rates.tables,
     "startup": startup.tables,
     "planning": planning.tables,

@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 
 from tagmill.worker.models import SCHEMA, Json
 from tagmill.worker.store.base import Files
-from tagmill.worker.store.layout import RUNS, pass_folder, run_folder
+from tagmill.worker.store.layout import ACCOUNTS, RUNS, account_folder, pass_folder, run_folder
 from tagmill.worker.store.manifest import Manifest
 from tagmill.worker.store.passes import Passes
 from tagmill.worker.store.runs import Runs, Verb
 from tagmill.worker.store.undo import UndoValues
 
-SCRATCH_AGE = timedelta(days=1)  #: a probe or a write takes seconds
+SCRATCH_AGE = timedelta(days=1)  #: a probe or a write takes seconds, a clock may be late
 DEFAULT_STATES = ("completed", "cancelled")
 STATES = (*DEFAULT_STATES, "paused")
 
@@ -43,6 +43,7 @@ class Garbage:
 
     runs: list[Candidate] = field(default_factory=list)
     undo: list[str] = field(default_factory=list)  #: folders of former values
+    grants: list[str] = field(default_factory=list)  #: folders, of days and months that are over
     scratch: list[str] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)  #: run -> why, of those old enough
 
@@ -55,6 +56,7 @@ class Garbage:
                 for run in self.runs
             ],
             "undo": self.undo,
+            "grants": self.grants,
             "scratch": self.scratch,
             "kept": [{"run_id": run_id, "reason": reason} for run_id, reason in self.kept.items()],
         }
@@ -62,19 +64,20 @@ class Garbage:
     def describe(self) -> str:
         lines = [f"run {run.run_id}: {run.state} since {_day(run.since)}" for run in self.runs]
         lines += [f"undo values {folder}" for folder in self.undo]
+        lines += [f"grants {folder}" for folder in self.grants]
         lines += [f"scratch file {name}" for name in self.scratch]
         lines += [f"kept: run {run_id}, {reason}" for run_id, reason in self.kept.items()]
         return "\n".join(lines) if lines else "nothing to delete"
 
     def __len__(self) -> int:
-        return len(self.runs) + len(self.undo) + len(self.scratch)
+        return len(self.runs) + len(self.undo) + len(self.grants) + len(self.scratch)
 
     def delete(self, files: Files) -> None:
         """A run's `run.json` goes first: what a kill leaves is no run, but a remnant for the next time."""
         for run in self.runs:
             files.remove(f"{run_folder(run.run_id)}/run.json")
             files.remove_below(run_folder(run.run_id))
-        for folder in self.undo:
+        for folder in (*self.undo, *self.grants):
             files.remove_below(folder)
         for name in self.scratch:
             files.remove(name)
@@ -89,6 +92,7 @@ def find_garbage(files: Files, wanted: Wanted, now: datetime) -> Garbage:
         found.undo = [folder for run in old for folder in _undo_folders(files, run)]
     else:
         found.runs, found.kept = _needless(files, candidates, old)
+        found.grants = list(_past_grants(files, min(wanted.before, now - SCRATCH_AGE)))
     found.scratch = [name for name, at in files.leftovers() if now - at > SCRATCH_AGE]
     return found
 
@@ -137,6 +141,15 @@ def _undo_folders(files: Files, run: Candidate) -> Iterator[str]:
         folder = f"{pass_folder(run.run_id, number)}/undo"
         if next(files.names(folder), None) is not None:
             yield folder
+
+
+def _past_grants(files: Files, before: datetime) -> Iterator[str]:
+    """Yield those of an account's days and months that were over then."""
+    for account in files.folders(ACCOUNTS):
+        folder = f"{account_folder(account)}/grants"
+        for period in files.folders(folder):
+            if period < f"{before:%Y-%m-%d}"[: len(period)]:
+                yield f"{folder}/{period}"
 
 
 def _time(text: str) -> datetime | None:

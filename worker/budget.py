@@ -72,6 +72,7 @@ class Budget:
         self._bringing: asyncio.Task[None] | None = None
         self._permit: Permit = ()
         self._sources: list[tuple[Cap, Grants]] = []  #: of such a permit
+        self._told: set[str] = set()  #: folders of grants that are waited for
         self._spare = 0  #: such permits that were drawn, and whose call is not made
 
     def heed(self, control: Control) -> None:
@@ -146,9 +147,16 @@ class Budget:
             await self._look()
         grant = await asyncio.to_thread(grants.open, cap.calls)
         if grant is None:
-            raise cap.used_up(self._now())
+            raise self._used_up(cap, grants.folder)
         if not await self._open_grants.open(grants.folder, grant, ticket):
             log.warning("grant_lost", folder=grants.folder, calls=grant.calls)
+
+    def _used_up(self, cap: Cap, folder: str) -> BudgetExhaustedError | PermitFarAway:
+        now = self._now()
+        if cap.waits and folder not in self._told:  # nothing else says why the run stands still
+            self._told.add(folder)
+            log.warning("rate_per_day_used_up", calls=cap.calls, goes_on_at=str(cap.period.end(now)))
+        return cap.used_up(now)
 
     async def _look(self) -> None:
         self.heed(await asyncio.to_thread(self._runs.control, self._spec.run_id))

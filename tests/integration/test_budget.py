@@ -187,6 +187,17 @@ async def test_what_is_open_can_be_put_back_before_redis_goes(redis: Redis) -> N
     assert await drain(site.budget(account)) == 10_000 - 7
 
 
+async def test_a_new_run_begins_anew_though_redis_remembers_an_earlier_one_of_its_name(
+    redis: Redis, fleet: Fleet
+) -> None:
+    site = Site(redis, max_calls=1000)
+    for _ in range(15):
+        await site.budget().draw()
+    site.files = MemoryFiles()
+    Board(fleet.client, site.keys, "queue").forget_run(RUN)
+    assert await drain(site.budget()) == 1000
+
+
 async def test_a_call_that_was_not_sent_serves_another_lane(redis: Redis) -> None:
     site = Site(redis, max_calls=3)
     budget = site.budget()

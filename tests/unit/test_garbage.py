@@ -106,3 +106,20 @@ def test_undo_values_alone_can_go(files: MemoryFiles) -> None:
     assert list(files.names("runs/done/passes/0000/undo")) == []
     assert Runs(files).read("done") == run.spec
     assert jsonl.unpack_lines(files.read("runs/done/passes/0000/parts/00000000-00000.jsonl.gz"))
+
+
+def test_grants_go_when_their_period_is_over_and_old(files: MemoryFiles) -> None:
+    now = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    days = ["2026-08-23", "2026-08-24", "2026-11-20", "2026-11-21", "2026-11-22"]
+    for period in ["2026-08", "2026-10", "2026-11", *days]:
+        files.create(f"accounts/one/grants/{period}/00000001.json", b"{}")
+
+    def gone(older_than: timedelta) -> list[str]:
+        found = find_garbage(files, Wanted(now - older_than), now).grants
+        return [folder.removeprefix("accounts/one/grants/") for folder in found]
+
+    assert gone(timedelta(days=90)) == ["2026-08-23"]
+    assert gone(timedelta(days=80)) == ["2026-08", "2026-08-23", "2026-08-24"]
+    assert gone(timedelta(0)) == ["2026-08", "2026-08-23", "2026-08-24", "2026-10", "2026-11-20"]
+    find_garbage(files, Wanted(now), now).delete(files)
+    assert sorted(files.folders("accounts/one/grants")) == ["2026-11", "2026-11-21", "2026-11-22"]

@@ -217,9 +217,10 @@ class Board:
             self._redis.delete(*(key(run_id, pass_no) for key in hashes), keys.control(run_id))
 
     def forget_run(self, run_id: str) -> None:
-        """Drop what is left of an earlier run of that name: its images are not those of a new one."""
+        """Drop what is left of an earlier run of that name: its images and calls are not a new one's."""
+        keys = self._keys
         with translated():
-            for pattern in (self._keys.journals_of(run_id), self._keys.undos_of(run_id)):
+            for pattern in (keys.journals_of(run_id), keys.undos_of(run_id), keys.grants_of(run_id)):
                 if stale := list(self._redis.scan_iter(pattern, count=1000)):
                     self._redis.delete(*stale)
         self.forget(run_id, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tagmill.worker.models import Chunk
+from tagmill.worker.store.layout import run_folder
 
 
 class Keys:
@@ -126,6 +127,10 @@ class Keys:
     def grant(self, folder: str) -> str:
         """Hash: what is left of the open grants of this folder in the run store, and which server counts."""
         return self._of("grant", folder)
+
+    def grants_of(self, run_id: str) -> str:
+        """Pattern of what is open of a run's grants."""
+        return self._of("grant", f"{run_folder(run_id)}/*")
 
     def grant_ticket(self, token: str) -> str:
         """There while Redis has forgotten nothing since the holder of the token found nothing left."""

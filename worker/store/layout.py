@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 RUNS = "runs"
+ACCOUNTS = "accounts"
 SUCCESS = "_SUCCESS"  #: in a pass's folder: its manifest is whole
 
 
@@ -11,7 +12,7 @@ def run_folder(run_id: str) -> str:
 
 
 def account_folder(account: str) -> str:
-    return f"accounts/{account}"
+    return f"{ACCOUNTS}/{account}"
 
 
 def pass_folder(run_id: str, pass_no: int) -> str:
