@@ -10,7 +10,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the servers that tests start, too
 
-from benchmarks import budget, export, limiter, planning, rates, startup, tag_window, throughput, writing
+from benchmarks import (
+    budget,
+    export,
+    foreseeing,
+    limiter,
+    planning,
+    rates,
+    startup,
+    tag_window,
+    throughput,
+    writing,
+)
 from benchmarks.tables import Table, keep, machine
 
 SUBJECTS: dict[str, Callable[[], Iterator[Table]]] = {
@@ -20,6 +31,7 @@ SUBJECTS: dict[str, Callable[[], Iterator[Table]]] = {
     "rates": rates.tables,
     "startup": startup.tables,
     "planning": planning.tables,
+    "foreseeing": foreseeing.tables,
     "writing": writing.tables,
     "export": export.tables,
     "tag-window": tag_window.tables,

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from tagmill.worker.errors import RunError
 from tagmill.worker.models import Place
 
-CACHE_KIB = 32 * 1024
+CACHE_KIB = 8 * 1024
 SHARD_ROOM = 100_000  #: indices have five digits
 
 
