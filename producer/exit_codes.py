@@ -9,7 +9,7 @@ from tagmill.worker import errors
 
 class ExitCode(IntEnum):
     DONE = 0
-    FAILED_IMAGES = 1  #: done, with failed images
+    FAILED_IMAGES = 1  #: done, with failed images or write-backs
     USAGE = 2  #: usage or configuration
     NOT_FOUND = 3
     TEMPORARY = 5  #: stopped on temporary errors

@@ -1,4 +1,4 @@
-"""What a planned run takes at most: calls, requests to S3, money; and how long at least."""
+"""What a planned run takes, retries aside: calls, requests to S3, money; and how long at least."""
 
 from __future__ import annotations
 

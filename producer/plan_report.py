@@ -37,7 +37,7 @@ def _lines(forecast: Json) -> Iterator[str]:
     yield from _largest("folders", forecast["folders"], "folder")
     yield "  sizes: " + ", ".join(_size_class(one) for one in forecast["sizes"] if one["images"])
     yield f"  equal content: {_duplicates(forecast)}"
-    yield f"  calls: at most {forecast['calls']:,}{_cap(forecast)}"
+    yield f"  calls: {forecast['calls']:,} and what is retried{_cap(forecast)}"
     if any(forecast["s3_requests"].values()):
         requests = (f"{count:,} {kind.upper()}" for kind, count in forecast["s3_requests"].items() if count)
         yield f"  requests to S3: at most {', '.join(requests)}"
@@ -94,9 +94,9 @@ def _rate(forecast: Json) -> str:
 def _cost(cost: Json) -> str:
     parts = []
     if cost["calls"] is not None:
-        parts.append(f"{cost['calls']:.2f} for calls, at {cost['price_per_1000']} per 1,000")
+        parts.append(f"{cost['calls']:.2f} for first calls, at {cost['price_per_1000']} per 1,000")
     if cost["s3"] is not None:
         parts.append(f"{cost['s3']:.2f} for S3, at prices of {cost['s3_prices']['as_of']}")
     if not parts:
         return "unknown; set TAGMILL_PRICE_PER_1000, and for S3 TAGMILL_S3_PRICES"
-    return "at most " + " + ".join(parts)
+    return " + ".join(parts)

@@ -28,6 +28,8 @@ NOTHING = frozenset(
         "ReplicationConfigurationNotFoundError",
     }
 )
+#: Suspended, a copy of an object from before becomes one more version of it.
+VERSIONED = frozenset({"Enabled", "Suspended"})
 COPY_EVENTS = frozenset({"s3:ObjectCreated:*", "s3:ObjectCreated:Copy"})
 #: Kind of listener -> the name of its ARN.
 LISTENERS = {
@@ -71,7 +73,7 @@ def preflight(client: S3Client, bucket: str, prefix: str) -> Preflight:
     classes = Counter(str(item.get("StorageClass")) for item in page.get("Contents", ()))
     return Preflight(
         bucket,
-        versioned=None if versioning is None else versioning.get("Status") == "Enabled",
+        versioned=None if versioning is None else versioning.get("Status") in VERSIONED,
         listeners=None if events is None else tuple(_listeners(events, prefix)),
         replicas=None if replication is None else tuple(_replicas(replication, prefix)),
         lifecycle=None

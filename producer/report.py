@@ -66,15 +66,24 @@ def describe_summary(
     elif summary["state"] == "paused":
         if message:
             lines.append(f"  {message}")
-        command = "run --plan" if summary["reason"] == PLANNED else "resume"
-        lines.append(f"  go on with: tagmill {command} {summary['run_id']}")
+        lines.append(f"  go on with: tagmill {_way_on(summary)}")
     return "\n".join(lines)
 
 
-def summary_exit_code(summary: Json, *, detached: bool = False) -> ExitCode:
+def _way_on(summary: Json) -> str:
+    """Under the same cap a run would pause again at once."""
+    run_id = summary["run_id"]
+    if summary["reason"] == PLANNED:
+        return f"run --plan {run_id}"
+    return f"resume {run_id}" + (" --max-calls N" if summary["reason"] == "budget" else "")
+
+
+def summary_exit_code(summary: Json, *, detached: bool = False, writes_only: bool = False) -> ExitCode:
+    """`writes_only`: of a pass that asked nobody; images that had failed before are not its failure."""
     match summary["state"]:
         case "completed":
-            failed = summary["failed"] or summary["quarantined"]
+            failed = summary["writes"]["failed"]
+            failed += 0 if writes_only else summary["failed"] + summary["quarantined"]
             return ExitCode.FAILED_IMAGES if failed else ExitCode.DONE
         case "paused":
             return PAUSE_REASONS.get(summary["reason"], ExitCode.PAUSED_ELSEWHERE)
@@ -85,7 +94,8 @@ def summary_exit_code(summary: Json, *, detached: bool = False) -> ExitCode:
 
 
 def _calls(summary: Json) -> str:
-    extra = _nonzero({name.replace("_", " "): summary[name] for name in ("maybe_charged", "throttled")})
+    told = ["maybe_charged", "throttled"] + ["unaccounted"] * (summary["state"] != "running")
+    extra = _nonzero({name.replace("_", " "): summary[name] for name in told})
     cost = "" if summary["cost"] is None else f", cost {summary['cost']:.2f}"
     return (f" ({extra})" if extra else "") + cost
 

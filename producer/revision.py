@@ -11,7 +11,7 @@ import orjson
 
 from tagmill.producer.sources.base import Cursor, Listed
 from tagmill.worker.models import Json, Place, WriteStatus
-from tagmill.worker.rows import PREVIOUS, ref_of
+from tagmill.worker.rows import PREVIOUS, UNDONE, ref_of
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.passes import PassKind, PassSpec
 from tagmill.worker.store.undo import UndoValues
@@ -57,7 +57,8 @@ def wanted(current: PassSpec) -> Wanted:
         case PassKind.RETAG:
             return lambda row: row["raw_tags"] is not None
         case PassKind.WRITE:
-            return lambda row: _has_write(row, {WriteStatus.FAILED})
+            # What failed to be undone is repaired by undoing it again, not by writing it anew.
+            return lambda row: UNDONE not in row["flags"] and _has_write(row, {WriteStatus.FAILED})
         case PassKind.UNDO:
             return lambda row: _has_write(row, UNDOABLE)
         case _:

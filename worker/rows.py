@@ -139,13 +139,15 @@ def _spent(context: RowContext, earlier: Json, outcome: Outcome) -> Json:
 
 
 def _standing(earlier: Mapping[str, Json], now: Mapping[str, Json]) -> Json:
-    """A write that was needless because the run had made it before stays known as made."""
-    kept = {
-        sink: write
-        for sink, write in earlier.items()
-        if sink in now and now[sink]["status"] == WriteStatus.UNCHANGED
-    }
-    return {**now, **kept}
+    """What this run had written already stays known as written; also what it was told had failed."""
+    made = {sink: _made(earlier[sink], write) for sink, write in now.items() if sink in earlier}
+    return {**now, **made}
+
+
+def _made(earlier: Json, now: Json) -> Json:
+    if now["status"] != WriteStatus.UNCHANGED:
+        return now
+    return {**now, "status": WriteStatus.WRITTEN} if earlier["status"] == WriteStatus.FAILED else earlier
 
 
 def outcome_of(row: Json) -> Outcome:

@@ -10,6 +10,7 @@ from tagmill.worker.errors import RunError
 
 if TYPE_CHECKING:
     from tagmill.config.settings import Settings
+    from tagmill.producer.exit_codes import ExitCode
     from tagmill.producer.launch import Launch
     from tagmill.worker.models import Json
     from tagmill.worker.store.runs import RunSpec
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
 
 def go(launch: Launch, *, detach: bool, as_json: bool) -> None:
     """Follow the run, print its summary, and exit with what became of it."""
+    summary = follow(launch, detach=detach, as_json=as_json)
+    raise typer.Exit(exit_code_of(launch, summary, detached=detach))
+
+
+def exit_code_of(launch: Launch, summary: Json, *, detached: bool) -> ExitCode:
     from tagmill.producer.report import summary_exit_code  # noqa: PLC0415 - `--help` need not pay for it
 
-    summary = follow(launch, detach=detach, as_json=as_json)
-    raise typer.Exit(summary_exit_code(summary, detached=detach))
+    return summary_exit_code(summary, detached=detached, writes_only=not launch.current.kind.calls)
 
 
 def foresee(settings: Settings, spec: RunSpec, *, as_json: bool) -> NoReturn:

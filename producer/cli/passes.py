@@ -9,7 +9,7 @@ import typer
 
 from tagmill.producer.cli.consent import Yes, confirm
 from tagmill.producer.cli.failures import Code, ErrorClass, Key
-from tagmill.producer.cli.going import follow, go
+from tagmill.producer.cli.going import exit_code_of, follow, go
 from tagmill.producer.cli.options import (
     AsJson,
     LogFormat,
@@ -116,7 +116,6 @@ def undo(  # noqa: PLR0913 - an option each
 ) -> None:
     """Take back what RUN_ID wrote: our keys go, or what stood there before comes back."""
     from tagmill.producer.passes import Wish, left_alone  # noqa: PLC0415 - `--help` need not pay for it
-    from tagmill.producer.report import summary_exit_code  # noqa: PLC0415 - as above
     from tagmill.worker.store.passes import PassKind  # noqa: PLC0415 - as above
 
     settings = settings_from(
@@ -135,7 +134,7 @@ def undo(  # noqa: PLR0913 - an option each
     summary = follow(launch, detach=detach, as_json=as_json)
     if not (detach or as_json):
         typer.echo(left_alone(launch), nl=False)
-    raise typer.Exit(summary_exit_code(summary, detached=detach))
+    raise typer.Exit(exit_code_of(launch, summary, detached=detach))
 
 
 class _Begun:

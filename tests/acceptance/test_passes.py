@@ -197,7 +197,7 @@ def test_failed_writes_are_repaired_without_a_call(tmp_path: Path) -> None:
         deployment = stack.enter_context(deployed(tmp_path, **sandbox.environment, **settings))
         s3.faults.always("CopyObject", lambda: Fault(403, "AccessDenied"))
         first = deployment.start("run", f"s3://{bucket}/in/", "--run-id", "closed", "--json")
-        summary = deployment.finish(first).json
+        summary = deployment.finish(first, code=1).json
         assert (summary["tagged"], summary["writes"]["failed"]) == (12, 12)
         paid = sandbox.stats()["calls"]
         s3.faults.clear()
@@ -212,6 +212,12 @@ def test_failed_writes_are_repaired_without_a_call(tmp_path: Path) -> None:
             assert sandbox.stats()["calls"] == paid
             heads = [client.head_object(Bucket=bucket, Key=f"in/{n:02d}.png") for n in range(12)]
             assert {head["Metadata"]["tagmill-run"] for head in heads} == {"closed"}
+
+        s3.faults.always("CopyObject", lambda: Fault(403, "AccessDenied"))
+        deployment.finish(deployment.start("undo", "closed", "--yes"), code=1)
+        s3.faults.clear()
+        again = deployment.finish(deployment.start("retry", "closed", "--writes-only", "--yes"))
+        assert "nothing to write" in again.stderr  # what is to be undone is not written anew
 
         undone = deployment.finish(deployment.start("undo", "closed", "--yes", "--json")).json
         with deployment.explained():

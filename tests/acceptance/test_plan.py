@@ -120,7 +120,7 @@ def test_a_plan_needs_no_credentials_and_its_start_does(tmp_path: Path) -> None:
         bucket = s3.new_bucket()
         s3.client().put_object(Bucket=bucket, Key="a.png", Body=PIXEL)
         plan = deployment.start("run", f"s3://{bucket}", "-n", "--run-id", "early")
-        assert "  calls: at most 1\n" in deployment.finish(plan).stdout
+        assert "  calls: 1 and what is retried\n" in deployment.finish(plan).stdout
         start = deployment.finish(deployment.start("run", "--plan", "early"), code=2)
         assert "no Filestack credentials" in start.stderr
         assert deployment.status("early")["reason"] == "planned"

@@ -60,9 +60,9 @@ def test_people_read_what_it_takes_and_how_to_start_it(capsys: pytest.CaptureFix
         "  types: jpg 1,299,000 (2.5 TB), 3 others 1,000 (100 GB)",
         "  sizes: from 10 KB 1,299,998, unknown 2",
         "  equal content: 100,000 images, 5 MB that others have, too; --dedupe exact would not ask for them",
-        "  calls: at most 1,300,000",
+        "  calls: 1,300,000 and what is retried",
         "  requests to S3: at most 2,600,000 HEAD, 1,300,000 COPY, 1,301 LIST",
-        "  cost: at most 1950.00 for calls, at 1.5 per 1,000 + 7.55 for S3, at prices of 2026-11-01",
+        "  cost: 1950.00 for first calls, at 1.5 per 1,000 + 7.55 for S3, at prices of 2026-11-01",
         "  duration: 18 h 03 min or more, at 20 calls/s",
         "  write-back: metadata, engine: filestack",
         "  s3://b keeps versions: each rewritten image becomes one more, paid for, too",
@@ -72,7 +72,7 @@ def test_people_read_what_it_takes_and_how_to_start_it(capsys: pytest.CaptureFix
 
 def test_bounds_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     said = lines(capsys, max_calls=1000, quota={"per_day": 5000, "per_month": 90_000})
-    assert "  calls: at most 1,300,000; the run pauses after 1,000" in said
+    assert "  calls: 1,300,000 and what is retried; the run pauses after 1,000" in said
     assert "  duration: 18 h 03 min or more, at 20 calls/s and 5,000 a day and 90,000 a month" in said
     assert "pauses" not in "".join(lines(capsys, max_calls=1_300_000))
 

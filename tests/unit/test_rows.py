@@ -9,6 +9,7 @@ from importlib import resources
 
 import jsonschema
 import orjson
+import pytest
 from fakes.rows import CONTEXT, NOT_TAGGED, SOURCES, TAGGED
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +30,7 @@ from tagmill.worker.models import (
     WriteStatus,
 )
 from tagmill.worker.policy import TagPolicy
-from tagmill.worker.rows import ERROR_LENGTH, build_row, under_policy
+from tagmill.worker.rows import ERROR_LENGTH, build_row, later_row, under_policy
 
 SKIPPED = Outcome(Status.SKIPPED, error=Failure("ImageRejectedError", "not_an_image", "no image"))
 
@@ -129,3 +130,24 @@ def test_what_each_sink_did_is_told_by_its_name() -> None:
         "last_modified": None,
         "version_id": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        ("written", "unchanged", "written"),
+        ("failed", "unchanged", "written"),  # it had been written after all
+        ("failed", "written", "written"),
+        ("written", "stale", "stale"),
+        ("unchanged", "unchanged", "unchanged"),
+    ],
+)
+def test_a_later_pass_knows_what_the_run_had_written(before: str, now: str, told: str) -> None:
+    ref, answer = ImageRef(S3Object("bucket", "key", "etag")), Answer({"auto": {"sky": 97}, "user": None})
+
+    def written(status: str) -> Outcome:
+        return Outcome(Status.TAGGED, answer, writes={"metadata": Write(WriteStatus(status))})
+
+    earlier = build_row(CONTEXT, 0, 0, ref, written(before))
+    row = later_row(CONTEXT, earlier, ref, written(now))
+    assert row["writes"]["metadata"]["status"] == told
