@@ -329,7 +329,7 @@ def test_a_wrong_secret_stops_the_run_with_what_to_check(
     assert said.code == 7, said
     assert "paused (credentials)" in said.stdout
     assert "check the key, the secret" in said.stdout or "check both" in said.stdout
-    assert "tagmill run --resume mine" in said.stdout
+    assert "tagmill resume mine" in said.stdout
     assert "Traceback" not in said.stderr
     assert not (desk.folder / "store/runs/mine/manifest.jsonl").exists()
     assert sandbox.stats()["billed"] == 0
