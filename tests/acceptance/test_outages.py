@@ -206,7 +206,7 @@ def test_a_wrong_secret_pauses_the_run_and_the_right_one_finishes_it(tmp_path: P
 
         with deployment.explained():
             assert sum("Filestack denies access" in line for line in run.stdout.splitlines()) == 1
-            assert "tagmill run --resume refused" in run.stdout
+            assert "tagmill resume refused" in run.stdout
             assert "Traceback" not in run.stderr + worker.stderr
             assert fleet.sandbox.stats()["by_status"].keys() == {"403"}
             assert not deployment.run("refused").parts()
