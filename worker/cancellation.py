@@ -38,7 +38,7 @@ class Cancellation:
             TagPolicy.from_json(current.policy),
             spec.engine,
             engine_version(spec.tags_version),
-            engine_config(spec.engine, spec.tags_version, spec.resize),
+            engine_config(spec.engine, spec.tags_version, spec.resize, spec.engine_options),
             current.kind,
             spec.price_per_1000,
         )

@@ -153,6 +153,9 @@ class Answer:
     http_status: int | None = None
     latency_ms: int | None = None
     calls: int = 1
+    results: Mapping[str, Any] = field(
+        default_factory=dict
+    )  #: `{task: {"data": …}}`, as a Workflow returns them
 
     def to_json(self) -> Json:
         # Not `asdict`: its deep copy of the tags would cost a tenth of a worker's time.
@@ -162,6 +165,7 @@ class Answer:
             "http_status": self.http_status,
             "latency_ms": self.latency_ms,
             "calls": self.calls,
+            "results": self.results,
         }
 
     @classmethod

@@ -82,7 +82,7 @@ def build_row(context: RowContext, shard: int, index: int, ref: ImageRef, outcom
         "flags": [*(answer.flags if answer else ()), *((FRESH,) if ref.fresh else ())],
         "tags": tags,
         "raw_tags": tags,
-        "results": {},
+        "results": answer.results if answer else {},
         "labels": [],
         "policy": context.policy.hash,
         "engine": context.engine,
@@ -155,7 +155,11 @@ def outcome_of(row: Json) -> Outcome:
     error = row["error"] and Failure.from_json(row["error"])
     tags = row["raw_tags"]
     flags = tuple(flag for flag in row["flags"] if flag not in OWN_FLAGS)
-    answer = Answer(tags, flags, row["http_status"], row["latency_ms"], calls=0) if tags else None
+    answer = (
+        Answer(tags, flags, row["http_status"], row["latency_ms"], calls=0, results=row["results"])
+        if tags
+        else None
+    )
     return Outcome(
         Status(row["status"]),
         answer,

@@ -38,6 +38,9 @@ class RunSpec:
     keep_uploads: bool = False
     tags_version: int | None = None  #: of the service's vocabulary; None: its own choice
     resize: int | None = None  #: height in pixels that the service shrinks images to
+    engine_options: Json = field(
+        default_factory=dict
+    )  #: what else its answers depend on, in the engine's words
     policy: Json = field(default_factory=dict)
     shard_size: int = 10_000
     chunk_size: int | None = None
