@@ -68,6 +68,14 @@ class Keys:
         """Hash: `index:sink` -> what stood at our keys before the first write."""
         return self._of("undo", chunk.id)
 
+    def job(self, job_id: str) -> str:
+        """Which image of which chunk a workflow job was started for."""
+        return self._of("job", job_id)
+
+    def delivered(self, chunk: Chunk) -> str:
+        """Hash: workflow job -> what a webhook told of it."""
+        return self._of("delivered", chunk.id)
+
     def journals_of(self, run_id: str) -> str:
         """Pattern of the journals of all chunks of a run."""
         return self._of("journal", f"{run_id}/*")

@@ -81,4 +81,4 @@ def commit_keys(keys: Keys, chunk: Chunk) -> list[str]:
     """Return the keys of the script `lease_commit`."""
     of_pass = [key(chunk.run_id, chunk.pass_no) for key in (keys.done, keys.progress)]
     of_chunk = [keys.journal(chunk), keys.undo(chunk)]
-    return [keys.lease(chunk), *of_pass, *of_chunk, keys.published(), keys.parked()]
+    return [keys.lease(chunk), *of_pass, *of_chunk, keys.published(), keys.parked(), keys.delivered(chunk)]

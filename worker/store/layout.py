@@ -4,6 +4,7 @@ from __future__ import annotations
 
 RUNS = "runs"
 ACCOUNTS = "accounts"
+WEBHOOKS = "webhooks"
 SUCCESS = "_SUCCESS"  #: in a pass's folder: its manifest is whole
 
 
@@ -13,6 +14,11 @@ def run_folder(run_id: str) -> str:
 
 def account_folder(account: str) -> str:
     return f"{ACCOUNTS}/{account}"
+
+
+def webhooks_folder(part: str) -> str:
+    """Folder of a part, such as `received`."""
+    return f"{WEBHOOKS}/{part}"
 
 
 def pass_folder(run_id: str, pass_no: int) -> str:

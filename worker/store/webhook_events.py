@@ -1,0 +1,148 @@
+"""Webhook events as they were received: small files, numbered by each writer, in a folder for each hour.
+
+A sender repeats what it is not sure of, so an event may stand here more than once, and later than others.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+from tagmill.worker.models import Json
+from tagmill.worker.store import jsonl
+from tagmill.worker.store.base import Files
+from tagmill.worker.store.layout import webhooks_folder
+
+ROOT = webhooks_folder("received")
+LATE = timedelta(hours=2)  #: a file comes into the folder of its hour within this, clocks of hosts included
+SKEW = timedelta(minutes=5)  #: between the clocks of hosts
+WORKFLOW = "fs.workflow"
+_HOUR = "%Y%m%d/%H"
+_SUFFIX = ".jsonl.gz"
+_NUMBER_WIDTH = 8
+
+Cursor = Mapping[str, int]  #: a writer's folder -> its last file that was read; {}: nothing was
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event, signed with a secret of its endpoint."""
+
+    endpoint: str
+    received_at: str  #: RFC 3339, UTC
+    id: int | str  #: unique for the endpoint
+    action: str
+    text: Json
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        return cls(**value)
+
+
+class EventWriter:
+    """One process's files; one write at a time."""
+
+    def __init__(self, files: Files) -> None:
+        self._files, self._name = files, secrets.token_hex(8)
+        self._numbers = itertools.count(1)
+
+    def write(self, events: Sequence[Event], now: datetime) -> None:
+        """Return once they are durable; raise `RunStoreUnavailableError` otherwise."""
+        number = next(self._numbers)
+        name = f"{ROOT}/{now:{_HOUR}}/{self._name}/{number:0{_NUMBER_WIDTH}d}{_SUFFIX}"
+        self._files.create(name, jsonl.pack(events))
+
+
+class WebhookEvents:
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        #: For these actions: where the reader stands, and how far nothing is of interest to it.
+        self._ahead: dict[frozenset[str], tuple[Cursor, Cursor]] = {}
+
+    def after(self, cursor: Cursor, actions: Collection[str]) -> Iterator[tuple[Cursor, Event]]:
+        """Yield events with these actions, each with the cursor to go on from once it is done with.
+
+        Of the last file before that cursor some may come again, as they may anyway.
+        """
+        wanted, here = frozenset(actions), dict(cursor)
+        base, ahead = self._ahead.get(wanted, ({}, {}))
+        if base == here:
+            here = dict(ahead)
+        done: Cursor = dict(cursor)
+        for folder, number in self._numbered(here):
+            beyond = _moved(here, folder, number)
+            found = [event for event in self._read(folder, number) if event.action in wanted]
+            for left, event in zip(reversed(range(len(found))), found, strict=True):
+                done = done if left else beyond
+                yield done, event
+            here = beyond
+            self._ahead[wanted] = (done, here)
+
+    def since(self, start: datetime) -> Iterator[Event]:
+        """Yield all that was received from about then on."""
+        for folder in self._folders(start - SKEW):
+            for number in self._numbers(folder):
+                yield from self._read(folder, number)
+
+    def _numbered(self, cursor: Cursor) -> Iterator[tuple[str, int]]:
+        newest = max(cursor, default=None)
+        start = _hour_of(newest) - LATE if newest else None
+        for folder in self._folders(start):
+            for number in self._numbers(folder, cursor.get(folder, 0)):
+                yield folder, number
+
+    def _folders(self, start: datetime | None) -> Iterator[str]:
+        """Writers' folders as `20261125/00/WRITER`, hour by hour."""
+        first = f"{start:{_HOUR}}" if start else ""
+        for day in self._files.folders(ROOT):
+            if day < first[: len(day)]:
+                continue
+            for hour in self._files.folders(f"{ROOT}/{day}"):
+                if f"{day}/{hour}" >= first:
+                    yield from (
+                        f"{day}/{hour}/{name}" for name in self._files.folders(f"{ROOT}/{day}/{hour}")
+                    )
+
+    def _numbers(self, folder: str, after: int = 0) -> Iterator[int]:
+        beyond = f"{after:0{_NUMBER_WIDTH}d}{_SUFFIX}"
+        for name in self._files.names(f"{ROOT}/{folder}", beyond):
+            yield int(name.removesuffix(_SUFFIX))
+
+    def _read(self, folder: str, number: int) -> Iterator[Event]:
+        data = self._files.read(f"{ROOT}/{folder}/{number:0{_NUMBER_WIDTH}d}{_SUFFIX}")
+        return map(Event.from_json, jsonl.unpack(data))
+
+
+def find_result(files: Files, workflow_id: str, source_values: Iterable[str], since: datetime) -> Json | None:
+    """Return the `text` of an event about that workflow and one of these sources alone; None: there is none.
+
+    `since`: when the job was started, by the clock of whoever started it.
+    """
+    wanted, earliest = {bare(value) for value in source_values}, (since - SKEW).astimezone(UTC)
+    for event in WebhookEvents(files).since(since):
+        late_enough = datetime.fromisoformat(event.received_at) >= earliest
+        if late_enough and event.action == WORKFLOW and event.text.get("workflow") == workflow_id:
+            sources = event.text.get("sources")
+            if isinstance(sources, list) and len(sources) == 1 and bare(str(sources[0])) in wanted:
+                return event.text
+    return None
+
+
+def bare(source: str) -> str:
+    """Without a query, which may be signed anew each time."""
+    return source.partition("?")[0]
+
+
+def _moved(cursor: Cursor, folder: str, number: int) -> dict[str, int]:
+    """Go on to that file; folders to which nothing can be added any more are forgotten."""
+    moved = {**cursor, folder: number}
+    first = f"{_hour_of(max(moved)) - LATE:{_HOUR}}"
+    return {name: read for name, read in moved.items() if name >= first}
+
+
+def _hour_of(folder: str) -> datetime:
+    return datetime.strptime(folder.rpartition("/")[0], _HOUR).replace(tzinfo=UTC)
