@@ -17,7 +17,7 @@ from benchmarks.handles import made_up_handles
 from tagmill.worker.engines.base import Locator, Transfer
 from tagmill.worker.engines.filestack_answers import parse_tags
 from tagmill.worker.engines.filestack_policy import Policies
-from tagmill.worker.engines.filestack_urls import TagsTarget
+from tagmill.worker.engines.filestack_urls import TaskTarget
 
 app = Celery("plain", broker=os.environ.get("BENCHMARK_BROKER_URL"))
 app.conf.update(task_ignore_result=True, task_default_queue="plain")
@@ -36,7 +36,7 @@ def policies() -> Policies:
 @app.task(name="benchmarks.tag_image")  # one name, however this file is imported
 def tag_image(handle: str) -> None:
     security = policies().allowing("convert", "read").task
-    target = TagsTarget(os.environ["BENCHMARK_KEY"]).of(Locator(Transfer.HANDLE, handle), security)
+    target = TaskTarget(os.environ["BENCHMARK_KEY"]).of(Locator(Transfer.HANDLE, handle), security)
     response = client().get(target)
     response.raise_for_status()
     parse_tags(response.content)

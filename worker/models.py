@@ -146,16 +146,17 @@ def _without_none(source: Source) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A paid result."""
+    """A paid result, or the calls so far of one that takes several."""
 
     tags: TagSets
     flags: tuple[str, ...] = ()  #: such as `no_tags` or `partial`
     http_status: int | None = None
     latency_ms: int | None = None
-    calls: int = 1
+    calls: int = 1  #: of the last step
     results: Mapping[str, Any] = field(
         default_factory=dict
     )  #: `{task: {"data": …}}`, as a Workflow returns them
+    complete: bool = True  #: False: `start` is to be called again, with this answer
 
     def to_json(self) -> Json:
         # Not `asdict`: its deep copy of the tags would cost a tenth of a worker's time.
@@ -166,6 +167,7 @@ class Answer:
             "latency_ms": self.latency_ms,
             "calls": self.calls,
             "results": self.results,
+            **({} if self.complete else {"complete": False}),
         }
 
     @classmethod

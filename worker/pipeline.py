@@ -8,16 +8,14 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 import structlog
 
 from tagmill.worker import retry
 from tagmill.worker.admission import MAX_WAIT_SECONDS, Admission
 from tagmill.worker.agenda import Agenda
-from tagmill.worker.budget import Permit
+from tagmill.worker.asking import Asking, Item
 from tagmill.worker.crew import Crew
-from tagmill.worker.engines.base import Locator
 from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import (
     AccessDeniedError,
@@ -32,7 +30,7 @@ from tagmill.worker.errors import (
     ThrottledError,
     WriteBackSafetyError,
 )
-from tagmill.worker.models import Answer, Handle, ImageRef, Outcome, Status
+from tagmill.worker.models import Handle, ImageRef, Outcome, Status
 from tagmill.worker.outcomes import ALREADY_TAGGED, QUARANTINED, WAITING, failed, failed_unexpectedly
 from tagmill.worker.paid import PaidCalls
 from tagmill.worker.placing import Placing, Previous
@@ -40,25 +38,9 @@ from tagmill.worker.rows import outcome_of
 from tagmill.worker.state.journal import Journal
 from tagmill.worker.state.limiter import PermitFarAway
 from tagmill.worker.store.plan import Planned
-from tagmill.worker.tagger import KeepUpload
 from tagmill.worker.waiting import NotNowError, Waiting
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class Item:
-    """One image of the chunk."""
-
-    index: int  #: in the chunk
-    planned: Planned
-    attempts: int = 0  #: failures of the moment that count against the image
-    failed_before: bool = False  #: the next call is a retry
-    known: bool = False  #: an earlier worker began it
-
-    @property
-    def ref(self) -> ImageRef:
-        return self.planned.ref
 
 
 @dataclass(slots=True)
@@ -95,9 +77,9 @@ class Pipeline:
         self._agenda: Agenda[Item] = Agenda([])
         self._crew: Crew | None = None  #: of those images that are no suspects
         self._held: list[tuple[Item, AccessDeniedError]] = []
-        self._answered = False
         self._admission = Admission(equipment, self._waiting, clock, sleep)
         self.paid = PaidCalls()
+        self._asking = Asking(equipment, journal, self._admission, self._waiting, self.paid, halt=self._halt)
         self.result = Result()
         self._placing = Placing(equipment, journal, self._waiting.persist, self.result.previous)
 
@@ -139,7 +121,8 @@ class Pipeline:
         self._agenda.close()
 
     def _item(self, index: int, planned: Planned) -> Item:
-        attempts = self._journal[index].attempts
+        entry = self._journal[index]
+        attempts = entry.attempts - entry.answered_attempts
         return Item(index, planned, attempts=attempts, failed_before=attempts > 0, known=attempts > 0)
 
     async def _abandon(self) -> None:
@@ -210,7 +193,7 @@ class Pipeline:
             return ALREADY_TAGGED
         if item.planned.duplicate_of is not None:
             return WAITING
-        return await self._call(item, ref, entry.upload)
+        return await self._asking.outcome(item, ref)
 
     async def _found(self, ref: ImageRef) -> ImageRef:
         """Return a handle with the object that keeps its bytes: what is written there must be about them."""
@@ -229,47 +212,6 @@ class Pipeline:
             lambda: kit.write_back.marked(ref, engine.config_hash, kit.policy.hash, kit.run_id)
         )
 
-    async def _call(self, item: Item, ref: ImageRef, upload: str | None) -> Outcome:
-        """Pay for one answer and journal it before anything else happens to it."""
-        kit, index = self._kit, item.index
-        await self._admission.enter(again=item.failed_before)
-        locator = await kit.tagger.locate(ref, upload, self._keep_upload(index))
-        permit = await self._admission.permit()
-        await self._persist(lambda: self._journal.intent(index))
-        answer = await self._ask(item, locator, permit)
-        outcome = Outcome(
-            Status.TAGGED,
-            answer=answer,
-            http_status=answer.http_status,
-            latency_ms=answer.latency_ms,
-            transfer=locator.transfer.value,
-            tagged_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            behind=ref.behind,
-        )
-        await self._persist(
-            lambda: self._journal.settle(index, outcome.to_json(), calls=answer.calls, attempts=1)
-        )
-        await self._persist(kit.breaker.succeeded)
-        if not self._answered:
-            self._answered = True
-            await self._persist(kit.denials.vouch)
-        return outcome
-
-    async def _ask(self, item: Item, locator: Locator, permit: Permit) -> Answer:
-        try:
-            answer = await self._kit.tagger.ask(locator)
-        except ItemError as error:
-            if not error.calls:
-                self._kit.budget.give_back(permit)
-            raise
-        except RunError as error:  # an answer, too: its image is no suspect
-            self._halt(error)
-            self.paid.note(1, 0)
-            await self._persist(lambda: self._journal.retry(item.index, calls=1))
-            raise
-        self.paid.note(answer.calls, 0)
-        return answer
-
     async def _finish(self, item: Item, outcome: Outcome) -> None:
         """Write tags back, journal, discard an upload, hand over the outcome with all that it has cost."""
         if self._placing.due(outcome):
@@ -278,7 +220,7 @@ class Pipeline:
         if outcome.to_json() != self._journal[item.index].result:
             await self._persist(lambda: self._journal.settle(item.index, outcome.to_json()))
         upload = self._journal[item.index].upload
-        await self._kit.tagger.clean_up(upload, self._keep_upload(item.index))
+        await self._kit.tagger.clean_up(upload, self._asking.keep_upload(item.index))
         entry = self._journal[item.index]
         outcome = replace(
             outcome, attempts=entry.attempts, calls=entry.calls, maybe_charged=entry.maybe_charged
@@ -291,9 +233,6 @@ class Pipeline:
         if isinstance(self.result.stopped_by, WriteBackSafetyError):
             raise self.result.stopped_by
 
-    def _keep_upload(self, index: int) -> KeepUpload:
-        return lambda handle: self._persist(lambda: self._journal.note_upload(index, handle))
-
     # --- failures -----------------------------------------------------------------------------------------
 
     async def _failed(self, item: Item, error: ItemError) -> float | None:
@@ -304,8 +243,7 @@ class Pipeline:
         if isinstance(error, AccessDeniedError):
             await self._denied(item, error)
             return None
-        await self._give_up(item, error)
-        return None
+        return await self._give_up(item, error)
 
     async def _throttled(self, item: Item, error: ThrottledError) -> float:
         """Slow the fleet down; the limiter says when to go on, and the image loses no attempt."""
@@ -325,8 +263,7 @@ class Pipeline:
         item.failed_before = True
         pause = retry.delay(error, max(item.attempts, 1), self._random)
         if pause is None and charged:
-            await self._give_up(item, error)
-            return None
+            return await self._give_up(item, error)
         await self._count(item, error, attempts=charged)
         return pause or 0.0
 
@@ -344,12 +281,22 @@ class Pipeline:
     async def _settle_held(self) -> None:
         """The account is not refused, so these images are: unless nothing else is known of the account."""
         try:
-            await self._doubt_account()
             while self._held and not self._agenda.closed:
-                item, error = self._held.pop()
-                await self._finish(item, failed(error))
+                await self._doubt_account()
+                await self._work(await self._settle_refused(), Crew(self._step, self._kit.lanes))
         except RunError as error:
             self._halt(error)
+
+    async def _settle_refused(self) -> list[Item]:
+        """Return those that go on without what they were refused."""
+        going_on = []
+        while self._held and not self._agenda.closed:
+            item, error = self._held.pop()
+            if await self._asking.does_without(item, error):
+                going_on.append(item)
+            else:
+                await self._finish(item, failed(error))
+        return going_on
 
     async def _doubt_account(self) -> None:
         if self._agenda.closed or not self._held:
@@ -367,10 +314,13 @@ class Pipeline:
             await self._count(item, ItemError("", calls=1, maybe_charged=1), attempts=1)
         await self._finish(item, failed_unexpectedly(error))
 
-    async def _give_up(self, item: Item, error: ItemError) -> None:
+    async def _give_up(self, item: Item, error: ItemError) -> float | None:
         never_asked = isinstance(error, PermanentError) and not error.calls
         await self._count(item, error, attempts=0 if never_asked else 1)
+        if error.calls and await self._asking.does_without(item, error):
+            return 0.0
         await self._finish(item, failed(error))
+        return None
 
     async def _count(self, item: Item, error: ItemError, *, attempts: int) -> None:
         self.paid.note(error.calls, error.maybe_charged)

@@ -38,8 +38,8 @@ class Tagger:
         await keep(handle)
         return Locator(Transfer.UPLOAD, handle, fresh=ref.fresh)
 
-    async def ask(self, locator: Locator) -> Answer:
-        return await self.engine.start(locator)
+    async def ask(self, locator: Locator, so_far: Answer | None) -> Answer:
+        return await self.engine.start(locator, so_far)
 
     async def clean_up(self, handle: str | None, keep: KeepUpload) -> None:
         """Discard an upload; one that cannot be discarded now is logged and left."""

@@ -57,8 +57,8 @@ class CrashingEngine(FakeEngine):
 
     crash: Crash = field(default_factory=Crash)
 
-    async def start(self, locator: Locator) -> Answer:
-        answer = await super().start(locator)
+    async def start(self, locator: Locator, so_far: Answer | None = None) -> Answer:
+        answer = await super().start(locator, so_far)
         await self.crash.reach("answered")
         return answer
 
@@ -103,6 +103,10 @@ class CrashingJournal(Journal):
     async def settle(self, index: int, result: Mapping[str, Any], **numbers: int) -> None:
         await super().settle(index, result, **numbers)
         await self._crash.reach("journaled" if numbers else "outcome")
+
+    async def advance(self, index: int, answer: Mapping[str, Any], **numbers: int) -> None:
+        await super().advance(index, answer, **numbers)
+        await self._crash.reach("advanced")
 
     async def note_upload(self, index: int, handle: str | None) -> None:
         await super().note_upload(index, handle)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tagmill.worker.engines.base import Locator, Whereabouts
-from tagmill.worker.errors import ImageNotFoundError, TaggingError
+from tagmill.worker.errors import ImageNotFoundError, ItemError, TaggingError
 from tagmill.worker.models import Answer, TagSets
 
 
@@ -23,7 +23,7 @@ class FakeEngine:
     uploads: dict[str, bytes] = field(default_factory=dict)  #: handle -> content, until discarded
     places: dict[str, Whereabouts] = field(default_factory=dict)  #: handle -> where its bytes are
 
-    async def start(self, locator: Locator) -> Answer:
+    async def start(self, locator: Locator, so_far: Answer | None = None) -> Answer:  # noqa: ARG002 - one call is all
         self.asked.append(locator)
         if self.failures:
             raise self.failures.pop(0)
@@ -31,6 +31,9 @@ class FakeEngine:
             raise ImageNotFoundError("no such image", http_status=404, calls=1)
         tags = self.tags.get(locator.value, {"auto": {"sky": 97}, "user": None})
         return Answer(tags, http_status=200, latency_ms=1)
+
+    def without(self, so_far: Answer | None, error: ItemError) -> Answer | None:  # noqa: ARG002 - the protocol's
+        return None
 
     async def upload(self, content: bytes, content_type: str, filename: str) -> str:  # noqa: ARG002 - the protocol's
         handle = f"fakeupload{len(self.uploads) + len(self.gone):010}"

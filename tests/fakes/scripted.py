@@ -15,9 +15,12 @@ from tagmill.worker.models import Answer
 
 @dataclass
 class ScriptedEngine(FakeEngine):
-    """`scripts`: by locator value, what its calls raise, first to last, before it is answered."""
+    """`scripts`: by locator value, what its calls raise, first to last, before it is answered.
 
-    scripts: dict[str, list[Exception]] = field(default_factory=dict)
+    None stands for a call that is answered.
+    """
+
+    scripts: dict[str, list[Exception | None]] = field(default_factory=dict)
     down: Callable[[int], Exception | None] = lambda _: None  #: by number of the call, from 1
     upload_failures: list[Exception] = field(default_factory=list)
     discard_failures: list[Exception] = field(default_factory=list)
@@ -28,12 +31,12 @@ class ScriptedEngine(FakeEngine):
         """How often each image was asked for."""
         return Counter(locator.value for locator in self.asked)
 
-    async def start(self, locator: Locator) -> Answer:
+    async def start(self, locator: Locator, so_far: Answer | None = None) -> Answer:
         script = self.scripts.get(locator.value)
         if (error := self.down(len(self.asked) + 1) or (script.pop(0) if script else None)) is not None:
             self.asked.append(locator)
             raise error
-        return await super().start(locator)
+        return await super().start(locator, so_far)
 
     async def upload(self, content: bytes, content_type: str, filename: str) -> str:
         self.upload_calls += 1
@@ -54,13 +57,13 @@ class GatedEngine(ScriptedEngine):
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     arrivals: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def start(self, locator: Locator) -> Answer:
+    async def start(self, locator: Locator, so_far: Answer | None = None) -> Answer:
         arrived = Locator(locator.transfer, locator.value)
         async with self.arrivals:
             self.waiting.append(arrived)
             self.arrivals.notify_all()
         await self.gate.wait()
-        return await super().start(locator)
+        return await super().start(locator, so_far)
 
     waiting: list[Locator] = field(default_factory=list)
 

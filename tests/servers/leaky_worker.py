@@ -23,12 +23,12 @@ _ask = Tagger.ask
 
 
 def _trip_over(handle: str) -> None:
-    async def ask(self: Tagger, locator: Locator) -> Answer:
+    async def ask(self: Tagger, locator: Locator, so_far: Answer | None) -> Answer:
         if locator.value == handle:
             secrets = " ".join(os.environ[name] for name in SECRETS)
             logging.getLogger("somebody.else").debug("connecting with %s", secrets)
             raise RuntimeError(f"cannot work with {secrets}")
-        return await _ask(self, locator)
+        return await _ask(self, locator, so_far)
 
     Tagger.ask = ask  # type: ignore[method-assign] # children are forked, so they have it too
 

@@ -15,10 +15,10 @@ _ask = Tagger.ask
 
 
 def _die_of(handle: str) -> None:
-    async def ask(self: Tagger, locator: Locator) -> Answer:
+    async def ask(self: Tagger, locator: Locator, so_far: Answer | None) -> Answer:
         if locator.value == handle:
             os.kill(os.getpid(), signal.SIGKILL)
-        return await _ask(self, locator)
+        return await _ask(self, locator, so_far)
 
     Tagger.ask = ask  # type: ignore[method-assign] # children are forked, so they have it too
 

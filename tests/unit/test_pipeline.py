@@ -20,6 +20,7 @@ from fakes.limiter import UNLIMITED, FakeLimiter
 from fakes.runs import a_spec, planned
 from fakes.scripted import GatedEngine, ScriptedEngine
 from fakes.sink import FakeSink
+from fakes.tasks import TASKS, CrashingTasksEngine, TasksEngine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
@@ -819,6 +820,87 @@ async def test_paid_answers_outlive_a_restart_of_redis() -> None:
         await redis.aclose()
 
 
+# --- images that take several calls -----------------------------------------------------------------------
+
+
+async def test_each_of_an_images_calls_is_drawn_and_counted(redis: Redis) -> None:
+    rig = Rig(redis, engine=TasksEngine())
+    result = await rig.run(handles(4))
+    assert totals(result) == (12, 0, 12)
+    assert rig.limiter.acquired == 12
+    answer = result.outcomes[0].answer
+    assert answer is not None
+    assert (list(answer.results), answer.complete) == (list(TASKS), True)
+    assert (await rig.entries())[0].answer is None
+
+
+async def test_a_cap_ends_within_an_image_and_what_it_was_answered_is_not_paid_again(redis: Redis) -> None:
+    rig = Rig(redis, engine=TasksEngine(), lanes=1, spec=a_spec("run-1", max_calls=5))
+    first = await rig.run(handles(3))
+    assert (len(first.outcomes), len(rig.engine.asked)) == (1, 5)
+    assert isinstance(first.stopped_by, BudgetExhaustedError)
+    rig.spec = a_spec("run-1", max_calls=9)
+    assert totals(await rig.run(handles(3))) == (9, 0, 9)
+    assert len(rig.engine.asked) == 9
+
+
+async def test_a_task_has_attempts_of_its_own(redis: Redis) -> None:
+    rig = Rig(redis, engine=TasksEngine(), lanes=1)
+    failures = [EngineUnavailableError("busy", calls=1) for _ in range(6)]
+    fine: Any = None
+    rig.scripted.scripts[value(0)] = [*failures[:2], fine, *failures[2:4], fine, *failures[4:]]
+    outcome = (await rig.run(handles(1))).outcomes[0]
+    assert (outcome.status, outcome.calls, outcome.attempts) == (Status.TAGGED, 9, 9)
+
+
+async def test_an_image_does_without_a_failed_task_but_not_without_the_main_one(redis: Redis) -> None:
+    rig = Rig(redis, engine=TasksEngine(), lanes=1)
+    fine: Any = None
+    rig.scripted.scripts[value(0)] = [fine, ImageRejectedError("too large", calls=1)]
+    rig.scripted.scripts[value(1)] = [fine, fine, *[EngineUnavailableError("busy", calls=1)] * 3]
+    rig.scripted.scripts[value(2)] = [ImageRejectedError("too large", calls=1)]
+    result = await rig.run(handles(3))
+    answers = [outcome.answer and dict(outcome.answer.results) for outcome in result.outcomes.values()]
+    data: Json = {"data": {}}
+    assert [outcome.calls for _, outcome in sorted(result.outcomes.items())] == [3, 5, 1]
+    assert answers == [
+        {"tags_1": data, "safe": {"error": "rejected"}, "words": data},
+        {"tags_1": data, "safe": data, "words": {"error": "unavailable"}},
+        None,
+    ]
+
+
+async def test_a_refused_task_is_done_without_once_the_account_is_known_to_be_good(
+    redis: Redis,
+) -> None:
+    rig = Rig(redis, engine=TasksEngine(), lanes=1)
+    fine: Any = None
+    rig.scripted.scripts[value(1)] = [
+        fine,
+        AccessDeniedError("no", calls=1),
+        AccessDeniedError("no", calls=1),
+    ]
+    result = await rig.run(handles(3))
+    answer = result.outcomes[1].answer
+    assert answer is not None
+    assert {name for name, one in answer.results.items() if "error" in one} == {"safe", "words"}
+    assert (totals(result), result.stopped_by) == ((9, 0, 9), None)
+
+
+@pytest.mark.parametrize("point", ["permit", "intent", "answered", "advanced", "journaled"])
+async def test_a_death_between_two_tasks_pays_only_the_one_in_flight_again(redis: Redis, point: str) -> None:
+    engine = CrashingTasksEngine()
+    rig = Rig(redis, engine=engine, sink=CrashingSink(), limiter=CrashingLimiter(UNLIMITED), lanes=1)
+    workers = Mortal(rig, handles(3))
+    assert await workers.die(point, nth=2)
+    result = await workers.live()
+    twice = {"answered": 1}.get(point, 0)
+    unknown = {"answered": 1, "intent": 1}.get(point, 0)
+    assert totals(result)[:2] == (9 + unknown, unknown)
+    assert [sorted(set(paid)) for paid in engine.paid.values()] == [[0, 1, 2]] * 3
+    assert sum(map(len, engine.paid.values())) == 9 + twice
+
+
 # --- deaths -----------------------------------------------------------------------------------------------
 
 
@@ -927,12 +1009,12 @@ class CompanyEngine(FakeEngine):
     company: list[tuple[str, int]] = field(default_factory=list)
     _in_flight: int = 0
 
-    async def start(self, locator: Locator) -> Answer:
+    async def start(self, locator: Locator, so_far: Answer | None = None) -> Answer:
         self._in_flight += 1
         self.company.append((locator.value, self._in_flight))
         await asyncio.sleep(0.002)  # so that calls that may meet do
         self._in_flight -= 1
-        return await super().start(locator)
+        return await super().start(locator, so_far)
 
 
 async def test_suspects_of_a_death_go_first_each_alone(redis: Redis) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from tagmill.worker.errors import ItemError
 from tagmill.worker.models import Answer
 
 
@@ -45,8 +46,15 @@ class Engine(Protocol):
     version: str  #: the row's `engine_version`
     config_hash: str  #: the row's `engine_config`: changes whenever the service would answer otherwise
 
-    async def start(self, locator: Locator) -> Answer:
-        """One paid call. Raise an `ItemError` that counts its calls, or a `RunError`."""
+    async def start(self, locator: Locator, so_far: Answer | None = None) -> Answer:
+        """One paid call. Raise an `ItemError` that counts its calls, or a `RunError`.
+
+        `so_far`: what an earlier call answered that was not all of it.
+        """
+        ...
+
+    def without(self, so_far: Answer | None, error: ItemError) -> Answer | None:
+        """Return the answer that does without the next call, which failed; None: the image fails with it."""
         ...
 
     async def upload(self, content: bytes, content_type: str, filename: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import httpx
@@ -18,7 +18,14 @@ from tagmill.worker.engines.exchange import Base, Exchange, Reply
 from tagmill.worker.engines.filestack_answers import parse_tags
 from tagmill.worker.engines.filestack_policy import Policies, SignedPolicy
 from tagmill.worker.engines.filestack_refusals import error_for, limit_reached, wait_seconds
-from tagmill.worker.engines.filestack_urls import HANDLE, TagsTarget, UrlForm, checked_handle
+from tagmill.worker.engines.filestack_urls import (
+    HANDLE,
+    PLAIN_TAGS,
+    Task,
+    TaskTarget,
+    UrlForm,
+    checked_handle,
+)
 from tagmill.worker.engines.transport import AiohttpTransport
 from tagmill.worker.errors import (
     AccessDeniedError,
@@ -26,6 +33,7 @@ from tagmill.worker.errors import (
     ConfigError,
     CredentialsError,
     ImageNotFoundError,
+    ItemError,
     RetryableError,
     TaggingError,
 )
@@ -36,6 +44,7 @@ API_URL = "https://www.filestackapi.com/api"
 UNSTATED_WAIT_SECONDS = 1.0
 UPLOAD_BYTES_PER_SECOND = 1024 * 1024  #: the slowest upload that is waited for
 
+T = TypeVar("T")
 OnLimit = Callable[[float], Awaitable[None]]  #: told how many seconds to stay quiet
 
 
@@ -53,6 +62,7 @@ class FilestackOptions:
     url_form: UrlForm = UrlForm.PERCENT
     security_first: bool = True  #: False: between tasks and source, as older documentation has it
     policy_life_seconds: float = 3600.0
+    config: Mapping[str, Any] = field(default_factory=dict)  #: what else answers depend on
     clock: Callable[[], float] = time.time
 
 
@@ -71,7 +81,9 @@ class FilestackEngine:
             raise ConfigError("Filestack needs TAGMILL_FILESTACK_API_KEY and TAGMILL_FILESTACK_APP_SECRET")
         self.name = options.name
         self.version = engine_version(options.tags_version)
-        self.config_hash = engine_config(options.name, options.tags_version, options.resize_height)
+        self.config_hash = engine_config(
+            options.name, options.tags_version, options.resize_height, options.config
+        )
         self._api_key = options.api_key
         self._cdn = Base.parse(options.cdn_url, "TAGMILL_FILESTACK_CDN_URL")
         self._api = Base.parse(options.api_url, "TAGMILL_FILESTACK_API_URL")
@@ -86,18 +98,14 @@ class FilestackEngine:
         )
         self._on_limit = on_limit
 
-    async def start(self, locator: Locator) -> Answer:
+    async def start(self, locator: Locator, so_far: Answer | None = None) -> Answer:  # noqa: ARG002 - one call is all
         """One GET, never repeated here: another one is the caller's to count, to pay and to pace."""
-        signed = self._policies.allowing("convert", "read")
-        reply = await self._exchange.get(self._cdn, self._targets.of(locator, signed.task))
-        if not reply.ok:
-            raise self._error(reply, signed)
-        try:
-            tags, flags = parse_tags(reply.body)
-        except BadResponseError as error:
-            raise self._error(reply, signed, unread=str(error)) from None
-        await self._report_limit(reply)
+        (tags, flags), reply = await self._ask(locator, PLAIN_TAGS, parse_tags)
         return Answer(tags, flags, reply.status, reply.latency_ms)
+
+    def without(self, so_far: Answer | None, error: ItemError) -> Answer | None:  # noqa: ARG002 - as above
+        """Without tags there is no answer."""
+        return None
 
     async def upload(self, content: bytes, content_type: str, filename: str) -> str:
         """No paid call. One that breaks off after sending may leave a file behind."""
@@ -135,6 +143,19 @@ class FilestackEngine:
     async def aclose(self) -> None:
         await self._exchange.aclose()
 
+    async def _ask(self, locator: Locator, task: Task, read: Callable[[bytes], T]) -> tuple[T, Reply]:
+        """One paid call. `read` makes of its body what is returned, or raises `BadResponseError`."""
+        signed = self._policies.allowing("convert", "read")
+        reply = await self._exchange.get(self._cdn, self._targets.of(locator, signed.task, task))
+        if not reply.ok:
+            raise self._error(reply, signed)
+        try:
+            told = read(reply.body)
+        except BadResponseError as error:
+            raise self._error(reply, signed, unread=str(error)) from None
+        await self._report_limit(reply)
+        return told, reply
+
     def _query(self, signed: SignedPolicy, **more: str) -> str:
         query = {"key": self._api_key, "policy": signed.policy, "signature": signed.signature, **more}
         return urlencode(query, errors="replace")
@@ -159,8 +180,8 @@ class FilestackEngine:
                 await self._on_limit(wait_seconds(reply) or UNSTATED_WAIT_SECONDS)
 
 
-def _targets(options: FilestackOptions) -> TagsTarget:
-    return TagsTarget(
+def _targets(options: FilestackOptions) -> TaskTarget:
+    return TaskTarget(
         options.api_key,
         version=options.tags_version,
         resize_height=options.resize_height,

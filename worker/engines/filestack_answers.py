@@ -26,7 +26,7 @@ def parse_tags(body: bytes) -> tuple[TagSets, tuple[str, ...]]:
     """Tags and flags. Raise `BadResponseError`, and nothing else, for what is no tagging answer."""
     if len(body) > MAX_BODY_BYTES:
         raise BadResponseError("more than 1 MiB")
-    root, doubled = _decoded(body)
+    root, doubled = decoded(body)
     tags = root.get("tags") if isinstance(root, dict) else None
     if not isinstance(tags, dict):
         raise BadResponseError("no `tags` object")
@@ -34,13 +34,13 @@ def parse_tags(body: bytes) -> tuple[TagSets, tuple[str, ...]]:
     if not isinstance(auto, dict | None):
         raise BadResponseError("`tags.auto` is no object")
     labels = _labels(auto or {})
-    others = {name: value for name, value in tags.items() if _storable({name: value})}
+    others = {name: value for name, value in tags.items() if storable({name: value})}
     partial = doubled or len(labels) < len(auto or {}) or len(others) < len(tags)
     flags = [PARTIAL] * partial + [NO_TAGS] * (not labels)
     return {"auto": labels, "user": None, **others}, tuple(flags)
 
 
-def _decoded(body: bytes) -> tuple[Any, bool]:
+def decoded(body: bytes) -> tuple[Any, bool]:
     """JSON without what other readers choke on, and whether a key was given twice (the last one counts)."""
     doubled = False
 
@@ -76,7 +76,7 @@ def _labels(auto: dict[str, Any]) -> dict[str, float]:
     """The usable ones; two spellings of one label count once, with the higher confidence."""
     usable: dict[str, float] = {}
     for label, confidence in auto.items():
-        if _is_label(label) and _is_confidence(confidence):
+        if _is_label(label) and is_confidence(confidence):
             name = unicodedata.normalize("NFC", label)
             usable[name] = max(confidence, usable.get(name, confidence))
     if len(usable) <= MAX_LABELS:
@@ -88,11 +88,11 @@ def _is_label(label: str) -> bool:
     return 0 < len(label) <= MAX_LABEL_LENGTH and not label.isspace() and not _CONTROL.search(label)
 
 
-def _is_confidence(value: Any) -> bool:
+def is_confidence(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100  # noqa: PLR2004 - the scale
 
 
-def _storable(value: Any) -> bool:
+def storable(value: Any) -> bool:
     """Whether the journal and the manifest can hold it: no lone surrogates, no bottomless nesting."""
     try:
         orjson.dumps(value)

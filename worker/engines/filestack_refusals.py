@@ -50,7 +50,7 @@ _BY_STATUS: dict[int, type[ItemError]] = {
 }
 _SENTENCES: dict[type[ItemError], str] = {
     AccessDeniedError: "Filestack denies access; check the key, the secret and what the account may do",
-    BadResponseError: "Filestack's answer holds no tags",
+    BadResponseError: "Filestack's answer is not in the documented shape",
     EngineUnavailableError: "Filestack is failing",
     ImageNotFoundError: "Filestack does not find the image",
     ImageRejectedError: "Filestack rejects the image",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import quote, urlsplit
@@ -21,7 +22,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _PLAIN = re.compile(r"[^\x00-\x20\"#%?\x7f-\U0010ffff]+")  # what a path can carry as it is
 
-Task = tuple[str, dict[str, int]]  #: name and parameters
+Parameters = Mapping[str, str | int]
+Task = tuple[str, Parameters]  #: name and parameters
+PLAIN_TAGS: Task = ("tags", {})
+#: What answers with places in the picture, or reads what is small in it.
+NOT_RESIZED = frozenset({"doc_detection", "ocr"})
 
 
 class UrlForm(StrEnum):
@@ -34,7 +39,7 @@ class UrlForm(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TagsTarget:
+class TaskTarget:
     """Builds the target of one image; everything but image and signature is fixed for a run."""
 
     api_key: str
@@ -43,25 +48,28 @@ class TagsTarget:
     form: UrlForm = UrlForm.PERCENT
     security_first: bool = True  #: older documentation has it between tasks and source
 
-    def of(self, locator: Locator, security: str) -> str:
+    def of(self, locator: Locator, security: str, task: Task = PLAIN_TAGS) -> str:
         """`security` is a path segment. Raise `ImageRejectedError` for an impossible source."""
         fresh = ["cache=false"] if locator.fresh else []
         if locator.transfer in (Transfer.HANDLE, Transfer.UPLOAD):
-            return _path(*fresh, *self._middle(security), checked_handle(locator.value))
+            return _path(*fresh, *self._middle(security, task), checked_handle(locator.value))
         key = quote(self.api_key, safe="")  # mandatory for anything but a handle
-        return _path(key, *fresh, *self._middle(security, self.form), _external(locator, self.form))
+        return _path(key, *fresh, *self._middle(security, task, self.form), _external(locator, self.form))
 
-    def _middle(self, security: str, form: UrlForm = UrlForm.PERCENT) -> list[str]:
+    def _middle(self, security: str, task: Task, form: UrlForm = UrlForm.PERCENT) -> list[str]:
         """Security and tasks, in order."""
-        tasks = [_segment(*task) for task in self._tasks()]
+        asked = self._tasks(*task)
+        tasks = [_segment(*one) for one in asked]
         if form is UrlForm.B64:
-            tasks = ["b64", _b64_tasks(self._tasks())]
+            tasks = ["b64", _b64_tasks(asked)]
         return [security, *tasks] if self.security_first else [*tasks, security]
 
-    def _tasks(self) -> list[Task]:
+    def _tasks(self, name: str, parameters: Parameters) -> list[Task]:
         """In order of execution."""
-        resize: list[Task] = [] if self.resize_height is None else [("resize", {"h": self.resize_height})]
-        return [*resize, ("tags", {} if self.version is None else {"version": self.version})]
+        height = None if name in NOT_RESIZED else self.resize_height
+        resize: list[Task] = [] if height is None else [("resize", {"h": height})]
+        version = {"version": self.version} if name == "tags" and self.version is not None else {}
+        return [*resize, (name, {**version, **parameters})]
 
 
 def _path(*segments: str) -> str:
@@ -74,13 +82,13 @@ def checked_handle(handle: str) -> str:
     return handle
 
 
-def _segment(name: str, parameters: dict[str, int]) -> str:
+def _segment(name: str, parameters: Parameters) -> str:
     pairs = ",".join(f"{key}:{value}" for key, value in parameters.items())
     return f"{name}={pairs}" if pairs else name
 
 
 def _b64_tasks(tasks: list[Task]) -> str:
-    return _b64(json.dumps([{"name": name, "params": parameters} for name, parameters in tasks]))
+    return _b64(json.dumps([{"name": name, "params": dict(parameters)} for name, parameters in tasks]))
 
 
 def _b64(text: str) -> str:

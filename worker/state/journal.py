@@ -33,6 +33,8 @@ class Entry:
     in_flight: bool = False  #: a paid call was begun and has no end
     suspect: bool = False  #: was in flight at a death and has not come back since: goes first, alone
     result: Mapping[str, Any] | None = None  #: terminal: whatever `settle` was given
+    answer: Mapping[str, Any] | None = None  #: of an image that takes several calls, what came of the first
+    answered_attempts: int = 0  #: those of `attempts` that were for these
     upload: str | None = None  #: handle of an upload not yet discarded
 
     @property
@@ -99,7 +101,14 @@ class Journal:
     ) -> None:
         """The image is done with; the numbers are added to what it had."""
         entry = _after_call(self[index], calls, maybe_charged, attempts)
-        await self._store({index: replace(entry, result=result)})
+        await self._store({index: replace(entry, result=result, answer=None)})
+
+    async def advance(
+        self, index: int, answer: Mapping[str, Any], *, calls: int = 0, attempts: int = 0
+    ) -> None:
+        """One of the image's calls is done with, more are to follow; the numbers are added to what it had."""
+        entry = _after_call(self[index], calls, 0, attempts)
+        await self._store({index: replace(entry, answer=answer, answered_attempts=entry.attempts)})
 
     async def retry(self, index: int, *, calls: int = 0, maybe_charged: int = 0, attempts: int = 0) -> None:
         """The call came back, the image is not done with; the numbers are added to what it had."""

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from tagmill.worker.engines.base import Locator, Transfer
-from tagmill.worker.engines.filestack_urls import TagsTarget, UrlForm
+from tagmill.worker.engines.filestack_urls import TaskTarget, UrlForm
 from tagmill.worker.errors import ImageRejectedError
 
 SECURITY = "security=p:UE9MSUNZ,s:51a9"
@@ -50,7 +50,7 @@ ALIAS = Locator(Transfer.ALIAS, "src://photos/2026/summer day?.jpg")
 def test_a_target_holds_key_security_tasks_and_source(
     options: dict[str, object], locator: Locator, target: str
 ) -> None:
-    assert TagsTarget("KEY", **options).of(locator, SECURITY) == target  # type: ignore[arg-type]  # a table of options
+    assert TaskTarget("KEY", **options).of(locator, SECURITY) == target  # type: ignore[arg-type]  # a table of options
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_a_target_holds_key_security_tasks_and_source(
 )
 def test_a_fresh_image_goes_past_the_cache(locator: Locator, prefix: str) -> None:
     fresh = Locator(locator.transfer, locator.value, fresh=True)
-    assert TagsTarget("KEY").of(fresh, SECURITY).startswith(prefix)
+    assert TaskTarget("KEY").of(fresh, SECURITY).startswith(prefix)
 
 
 def test_base64_encodes_tasks_and_source_together() -> None:
-    target = TagsTarget("KEY", version=1, form=UrlForm.B64).of(URL, SECURITY)
+    target = TaskTarget("KEY", version=1, form=UrlForm.B64).of(URL, SECURITY)
     head, _, source = target.partition("/b64://")
     prefix, _, tasks = head.rpartition("/")
     assert prefix == f"/KEY/{SECURITY}/b64"
@@ -79,7 +79,7 @@ def test_what_a_path_cannot_carry_is_refused_in_the_plain_forms(form: UrlForm, c
         Locator(Transfer.ALIAS, f"src://photos/a{character}b"),
     ):
         with pytest.raises(ImageRejectedError, match="cannot be written into a path"):
-            TagsTarget("KEY", form=form).of(locator, SECURITY)
+            TaskTarget("KEY", form=form).of(locator, SECURITY)
 
 
 @pytest.mark.parametrize("form", UrlForm)
@@ -101,6 +101,6 @@ def test_what_a_path_cannot_carry_is_refused_in_the_plain_forms(form: UrlForm, c
 )
 def test_an_impossible_source_is_refused_before_anything_is_sent(form: UrlForm, locator: Locator) -> None:
     with pytest.raises(ImageRejectedError) as refused:
-        TagsTarget("KEY", form=form).of(locator, SECURITY)
+        TaskTarget("KEY", form=form).of(locator, SECURITY)
     assert refused.value.calls == 0
     assert "password" not in str(refused.value).replace("holds a password", "")
