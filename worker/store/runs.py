@@ -61,6 +61,11 @@ class RunSpec:
     filestack_buckets: tuple[str, ...] = ()  #: where write-back reaches the objects behind handles
     dedupe: str = "off"  #: or `exact`: what has equal content is asked for once
     planned: bool = False  #: by `tagmill plan`; what was settled at its start is in `start.json`
+    mode: str = "all"  #: or `missing`, `changed`: which images of the source are planned
+    retag_before: str | None = None  #: what was answered before is asked for again; RFC 3339
+    state: Json = field(
+        default_factory=dict
+    )  #: the source's, by `name`, and its number `base`; {}: it has none
 
     @property
     def deduplicates(self) -> bool:
