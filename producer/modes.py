@@ -20,6 +20,7 @@ from tagmill.worker.store.states import NO_STATE, States
 
 TRIAL = "sandbox"  #: engine whose tags are no reason to leave an image alone when it is asked for in earnest
 SLUG_CHARACTERS = 40
+LONGEST_AGE = 100 * 366 * 86_400.0  #: seconds
 
 
 class Mode(StrEnum):
@@ -32,6 +33,8 @@ def check_mode(source: SourceSpec, mode: str | None, retag_older_than: float | N
     """Raise `ConfigError` for what cannot be meant."""
     if mode is not None and mode not in set(Mode):
         raise ConfigError(f"--mode: {mode!r} is none: use {', '.join(Mode)}")
+    if retag_older_than is not None and retag_older_than > LONGEST_AGE:
+        raise ConfigError("--retag-older-than: nothing is that old; write an age such as 90d")
     if retag_older_than is not None and mode == Mode.MISSING:
         raise ConfigError("--retag-older-than is about images that have tags: not with --mode missing")
     if (mode in {Mode.CHANGED, Mode.MISSING} or retag_older_than is not None) and (why := _stateless(source)):

@@ -136,14 +136,8 @@ def run(  # noqa: PLR0913 - an option each
     frozen = [engine, write_back, sidecar_prefix, dedupe, policy, transfer, keep_uploads, chunk_size]
     frozen += [selection != SourceOptions(), rate, run_id, price_per_1000, shared_path, force]
     frozen += [mode, retag_older_than]
-    options = RunOptions(
-        rate=parse_rate(rate),
-        run_id=run_id,
-        shared_path=shared_path,
-        force=force,
-        mode=mode,
-        retag_older_than=parse_duration("--retag-older-than", retag_older_than),
-    )
+    age = parse_duration("--retag-older-than", retag_older_than)
+    options = RunOptions(parse_rate(rate), run_id, shared_path, force, mode, age)
     caps = {"max_calls": max_calls, "max_cost": max_cost, "max_duration": max_duration}
     said_caps = caps_of(settings, caps | {"max_failure_rate": max_failure_rate})
     asking = dialogue(as_json=as_json)

@@ -46,6 +46,7 @@ def test_the_age_counts_from_the_runs_creation() -> None:
     [
         (BUCKET, {"mode": "newest"}, "--mode: 'newest' is none: use all, changed, missing"),
         (BUCKET, {"mode": "missing", "retag_older_than": 1.0}, "not with --mode missing"),
+        (BUCKET, {"retag_older_than": 1e12}, "nothing is that old"),
         (replace(BUCKET, limit=5), {"mode": "changed"}, "--limit and --sample take a part"),
         (replace(BUCKET, sample=5), {"retag_older_than": 1.0}, "--limit and --sample take a part"),
         (STDIN, {"mode": "missing"}, "write it to a file"),
