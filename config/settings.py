@@ -41,6 +41,7 @@ LONGEST_CHUNK_SECONDS = 340  #: with the longest upload (256 MB at 1 MB/s) still
 _TEST_PREFIX = "TAGMILL_TEST_"  #: variables of the test suite, no settings
 SINKS = ("metadata", "tags", "annotation", "sidecar")  #: in the order in which an image is written to them
 _AWS_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _REDIS_SCHEMES = {"redis", "rediss", "unix"}
 
 
@@ -87,6 +88,12 @@ def _write_back(value: object) -> str:
     return ",".join(sorted(names, key=SINKS.index))
 
 
+def _workflow_id(value: object) -> str:
+    if _UUID.fullmatch(text := str(value)) is None:
+        raise ValueError("write the Workflow's id as the portal shows it: 8-4-4-4-12 hexadecimal digits")
+    return text
+
+
 def _parts(url: object) -> SplitResult | None:
     """None: not even host and port can be told."""
     try:
@@ -98,6 +105,7 @@ def _parts(url: object) -> SplitResult | None:
 
 
 WriteBackSetting = Annotated[str, BeforeValidator(_write_back)]
+WorkflowId = Annotated[str, BeforeValidator(_workflow_id)]
 RateSetting = Annotated[Rate, BeforeValidator(_rate), PlainSerializer(str)]
 HttpUrl = Annotated[str, BeforeValidator(_http_url)]
 Duration = Annotated[float, BeforeValidator(duration)]
@@ -141,7 +149,11 @@ class Settings(BaseSettings):
         None, ge=1, le=MAX_CONCURRENCY
     )  #: calls in flight per process; None: from the rate
     processes: int | None = Field(None, ge=1, le=64)  #: per worker; None: one a core, at most 4
-    engine: Literal["filestack", "sandbox"] | None = None
+    engine: Literal["filestack", "filestack-workflow", "sandbox"] | None = None
+    workflow_id: WorkflowId | None = None  #: of the engine filestack-workflow
+    task_name: str | None = Field(None, min_length=1)  #: whose tags count; None: the first that has any
+    job_seconds: float = Field(60.0, gt=0, le=3600)  #: that a workflow job is expected to take
+    job_deadline: float = Field(900.0, gt=0, le=86_400)  #: after which its image has failed
     write_back: WriteBackSetting | None = None  #: None: what fits the source
     sidecar_prefix: str | None = None  #: of S3 images; None: beside them
     probe: Literal["auto", "off"] = "auto"  #: try on a scratch object what sinks rely on

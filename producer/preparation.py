@@ -10,14 +10,15 @@ from decimal import Decimal
 import structlog
 
 from tagmill.config.settings import Settings
-from tagmill.producer.modes import check_mode
 from tagmill.producer.policy_file import read_policy
 from tagmill.producer.safety import EFFECTS, Clearance, Dialogue
 from tagmill.producer.sources.s3_client import listing_client
 from tagmill.producer.sources.s3_errors import WRITE, translated
 from tagmill.producer.sources.spec import Kind, SourceSpec
 from tagmill.worker.account import DEFAULT_RATE
+from tagmill.worker.engine_config import FILESTACK_WORKFLOW, TASK_NAME, WORKFLOW_ID
 from tagmill.worker.errors import ConfigError
+from tagmill.worker.models import Json
 from tagmill.worker.rate import Rate
 from tagmill.worker.sidecar_prefix import SidecarPrefix
 from tagmill.worker.store.probes import Probes
@@ -41,8 +42,6 @@ class RunOptions:
     run_id: str | None = None
     shared_path: bool = False
     force: bool = False
-    mode: str | None = None  #: which images of a source that is known; None: what fits
-    retag_older_than: float | None = None  #: seconds
 
 
 def choose_engine(settings: Settings, kind: Kind, *, asks: bool = True) -> str:
@@ -55,15 +54,27 @@ def choose_engine(settings: Settings, kind: Kind, *, asks: bool = True) -> str:
             )
         return SANDBOX
     if settings.has_credentials:
-        return FILESTACK
+        return settings.engine or FILESTACK
     if settings.engine is None and kind is Kind.FOLDER and settings.redis_url is None:
         return SANDBOX
     if not asks:
-        return FILESTACK
+        return settings.engine or FILESTACK
     raise ConfigError(
         "no Filestack credentials: set TAGMILL_FILESTACK_API_KEY and TAGMILL_FILESTACK_APP_SECRET, "
         "or try it with --engine sandbox"
     )
+
+
+def choose_engine_options(settings: Settings, engine: str) -> Json:
+    """What its answers depend on. Raise `ConfigError` for what an engine lacks, or has no use for."""
+    given = {WORKFLOW_ID: settings.workflow_id, TASK_NAME: settings.task_name}
+    options = {name: value for name, value in given.items() if value is not None}
+    if engine == FILESTACK_WORKFLOW and WORKFLOW_ID not in options:
+        raise ConfigError(f"--engine {engine} needs the id of a Workflow: say --workflow-id")
+    if engine != FILESTACK_WORKFLOW and options:
+        flag = min(options).replace("_", "-")
+        raise ConfigError(f"--{flag} is for --engine {FILESTACK_WORKFLOW}, this is {engine}")
+    return options
 
 
 def choose_write_back(settings: Settings, kind: Kind, engine: str) -> tuple[str, ...]:
@@ -131,10 +142,11 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions, *, asks
     """Raise `ConfigError` for what must not start; without `asks` it need not have credentials."""
     refuse_private_folder(settings, source.kind, shared_path=options.shared_path)
     refuse_unwritable_links(settings, source.kind)
-    check_mode(source, options.mode, options.retag_older_than)
     if settings.max_cost is not None and settings.price_per_1000 is None:
         raise ConfigError("a cap on the cost needs a price: set TAGMILL_PRICE_PER_1000 or --price-per-1000")
     engine = choose_engine(settings, source.kind, asks=asks)
+    engine_options = choose_engine_options(settings, engine)
+    by_task = engine != FILESTACK_WORKFLOW  # else the Workflow says how tags are made
     rates = [options.rate, account_rate(settings, engine, options.rate)]
     now = datetime.now(UTC)
     return RunSpec(
@@ -146,8 +158,9 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions, *, asks
         rate=str(options.rate) if options.rate else None,
         transfer=settings.transfer,
         keep_uploads=settings.keep_uploads,
-        tags_version=settings.filestack_tags_version,
-        resize=settings.filestack_resize,
+        tags_version=settings.filestack_tags_version if by_task else None,
+        resize=settings.filestack_resize if by_task else None,
+        engine_options=engine_options,
         policy=read_policy(settings.policy).to_json() if settings.policy else {},
         shard_size=settings.shard_size,
         chunk_size=settings.chunk_size,
@@ -163,6 +176,8 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions, *, asks
         sidecar_prefix=choose_sidecar_prefix(settings, source.kind),
         filestack_buckets=tuple(settings.filestack_buckets.split(",")) if settings.filestack_buckets else (),
         dedupe=choose_dedupe(settings, source.kind),
+        job_seconds=None if by_task else settings.job_seconds,
+        job_deadline=settings.job_deadline,
     )
 
 

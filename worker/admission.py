@@ -48,6 +48,14 @@ class Admission:
                 raise PermitFarAway(wait)
             await self._while_running(lambda: self._sleep(wait))
 
+    async def open_now(self) -> bool:
+        return await self._closed_for() == 0
+
+    async def turn(self) -> None:
+        """Wait for the turn of a request that is no paid call."""
+        await self.service_open()
+        await self._while_running(lambda: self._kit.limiter.acquire(MAX_WAIT_SECONDS))
+
     async def permit(self) -> Permit:
         """Draw a call from the budget, and wait for its turn. Raise `BudgetExhaustedError`, too."""
         budget, limiter = self._kit.budget, self._kit.limiter

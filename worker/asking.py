@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+
+import structlog
 
 from tagmill.worker.admission import Admission
 from tagmill.worker.budget import Permit
+from tagmill.worker.collecting import FIRST_POLL_SECONDS
 from tagmill.worker.engines.base import Locator
 from tagmill.worker.equipment import Equipment
-from tagmill.worker.errors import ItemError, RunError
-from tagmill.worker.models import Answer, ImageRef, Outcome, Status
+from tagmill.worker.errors import AnswerLostError, ItemError, RunError
+from tagmill.worker.models import Answer, ImageRef, Outcome, Pending
+from tagmill.worker.outcomes import tagged
 from tagmill.worker.paid import PaidCalls
+from tagmill.worker.state.entries import Job
 from tagmill.worker.state.journal import Journal
 from tagmill.worker.store.plan import Planned
 from tagmill.worker.tagger import KeepUpload
 from tagmill.worker.waiting import Waiting
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -46,24 +53,38 @@ class Asking:
         paid: PaidCalls,
         *,
         halt: Callable[[RunError], None],
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """`halt` hears of the account's or the run's failure before it is journaled."""
+        """`halt` hears of the account's or the run's failure before it is journaled. `now`: Unix seconds."""
         self._kit, self._journal, self._admission, self._paid = kit, journal, admission, paid
-        self._persist: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]] = waiting.persist
-        self._halt = halt
+        self._persist = waiting.persist
+        self._halt, self._now = halt, now
         self._answered = False
 
-    async def outcome(self, item: Item, ref: ImageRef) -> Outcome:
-        """Pay for what is not answered yet, and journal it before anything else happens to it."""
+    async def outcome(self, item: Item, ref: ImageRef) -> Outcome | None:
+        """Pay for what is not answered yet, and journal it before anything else happens to it.
+
+        Return None when the answer is to come from a workflow job.
+        """
         entry = self._journal[item.index]
         answer = None if entry.answer is None else Answer.from_json(entry.answer)
         await self._admission.enter(again=item.failed_before)
         locator = await self._kit.tagger.locate(ref, entry.upload, self.keep_upload(item.index))
+        job = self._job(locator, ref)
         while answer is None or not answer.complete:
-            answer = await self._pay(item, locator, answer)
-        outcome = _tagged(answer, locator, ref)
+            paid = await self._pay(item, locator, answer, job)
+            if isinstance(paid, Pending):
+                return None
+            answer = paid
+        outcome = tagged(answer, locator.transfer.value, ref.behind)
         await self._settle(item, outcome, answer.calls)
         return outcome
+
+    def _job(self, locator: Locator, ref: ImageRef) -> Job | None:
+        """None: the engine answers at once."""
+        if self._kit.jobs is None:
+            return None
+        return Job(locator.public, locator.transfer.value, self._now(), ref.behind)
 
     async def does_without(self, item: Item, error: ItemError) -> bool:
         """Whether the image goes on without the call that failed: then that is journaled."""
@@ -78,20 +99,28 @@ class Asking:
     def keep_upload(self, index: int) -> KeepUpload:
         return lambda handle: self._persist(lambda: self._journal.note_upload(index, handle))
 
-    async def _pay(self, item: Item, locator: Locator, so_far: Answer | None) -> Answer:
+    async def _pay(
+        self, item: Item, locator: Locator, so_far: Answer | None, job: Job | None
+    ) -> Answer | Pending:
         """One call. An answer that is not complete is journaled; another one is the caller's to settle."""
         permit = await self._admission.permit()
-        await self._persist(lambda: self._journal.intent(item.index))
+        await self._persist(lambda: self._journal.intent(item.index, job))
         answer = await self._ask(item, locator, permit, so_far)
+        if isinstance(answer, Pending):
+            return answer
         if not answer.complete:
             await self._advance(item, answer)
             await self._good_news()
             await self._admission.enter(again=False)
         return answer
 
-    async def _ask(self, item: Item, locator: Locator, permit: Permit, so_far: Answer | None) -> Answer:
+    async def _ask(
+        self, item: Item, locator: Locator, permit: Permit, so_far: Answer | None
+    ) -> Answer | Pending:
         try:
             answer = await self._kit.tagger.ask(locator, so_far)
+        except AnswerLostError as error:
+            return await self._lost(item, error)
         except ItemError as error:
             if not error.calls:
                 self._kit.budget.give_back(permit)
@@ -101,8 +130,29 @@ class Asking:
             self._paid.note(1, 0)
             await self._persist(lambda: self._journal.retry(item.index, calls=1))
             raise
+        if isinstance(answer, Pending):
+            return await self._begun(item, answer)
         self._paid.note(answer.calls, 0)
         return answer
+
+    async def _begun(self, item: Item, pending: Pending) -> Pending:
+        """The job that the call has started is journaled, then whoever hears of it can say so."""
+        index, job_id, jobs = item.index, pending.job_id, self._kit.jobs
+        self._paid.note(1, 0)
+        poll_at = self._now() + FIRST_POLL_SECONDS
+        await self._persist(lambda: self._journal.begun(index, job_id, calls=1, poll_at=poll_at))
+        if jobs is not None and job_id is not None:
+            await self._persist(lambda: jobs.hints.register(job_id, self._journal.chunk, index))
+        await self._good_news()
+        return pending
+
+    async def _lost(self, item: Item, error: AnswerLostError) -> Pending:
+        """A job may have been started: it is waited for like one that was."""
+        log.warning("workflow_start_lost", image=item.ref.id, error=str(error))
+        self._paid.note(1, 1)
+        await self._persist(lambda: self._journal.begun(item.index, None, calls=1, maybe_charged=1))
+        await self._persist(lambda: self._kit.breaker.failed(item.ref.id, unreachable=False))
+        return Pending()
 
     async def _advance(self, item: Item, answer: Answer) -> None:
         """The next call is a first one, with attempts of its own."""
@@ -124,15 +174,3 @@ class Asking:
         if not self._answered:
             self._answered = True
             await self._persist(self._kit.denials.vouch)
-
-
-def _tagged(answer: Answer, locator: Locator, ref: ImageRef) -> Outcome:
-    return Outcome(
-        Status.TAGGED,
-        answer=answer,
-        http_status=answer.http_status,
-        latency_ms=answer.latency_ms,
-        transfer=locator.transfer.value,
-        tagged_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        behind=ref.behind,
-    )

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tagmill.config.settings import MAX_CONCURRENCY, Settings
 from tagmill.worker.account import account_id, account_rate, budget_for
 from tagmill.worker.behind import Behind
 from tagmill.worker.canary import Canary
 from tagmill.worker.chunks import ChunkLimits, ChunkRunner
+from tagmill.worker.engine_config import NO_OPTIONS, WORKFLOW_ID
 from tagmill.worker.engines.base import Engine
-from tagmill.worker.engines.filestack import FilestackEngine, FilestackOptions, OnLimit
+from tagmill.worker.engines.filestack import FilestackEngine
+from tagmill.worker.engines.filestack_service import FilestackOptions, OnLimit
 from tagmill.worker.engines.filestack_urls import UrlForm
+from tagmill.worker.engines.filestack_workflow import FilestackWorkflowEngine
 from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.history import History
@@ -37,6 +40,7 @@ from tagmill.worker.sinks.store_sidecar import StoreSidecarSink
 from tagmill.worker.state.breaker import Breaker
 from tagmill.worker.state.connection import connect
 from tagmill.worker.state.denials import Denials
+from tagmill.worker.state.jobs import Jobs
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.limiter import Limiter, account_scope
 from tagmill.worker.store.opening import open_files
@@ -47,6 +51,7 @@ from tagmill.worker.store.runs import Runs, RunSpec
 from tagmill.worker.tagger import Tagger
 from tagmill.worker.transfer import Transfers
 from tagmill.worker.undoing import Undoing
+from tagmill.worker.workflow_jobs import WorkflowJobs
 from tagmill.worker.writeback import WriteBack
 
 if TYPE_CHECKING:
@@ -138,6 +143,7 @@ class Assembly:
             ),
             lanes=self._lanes,
             behind=self._behind(spec, engine),
+            jobs=self._jobs(spec, engine),
             force=spec.force,
             price_per_1000=spec.price_per_1000,
         )
@@ -150,9 +156,16 @@ class Assembly:
         frozen = {"filestack_tags_version": spec.tags_version, "filestack_resize": spec.resize}
         settings = self._settings.model_copy(update=frozen)
         # Lanes may become more while the run goes on: the number of connections is a bound only.
-        engine = open_engine(settings, spec.engine, connections=MAX_CONCURRENCY, on_limit=limiter.throttled)
+        options = filestack_options(settings, spec.engine, spec.engine_options, connections=MAX_CONCURRENCY)
+        engine = open_engine(options, limiter.throttled)
         self._open.append(engine)
         return engine
+
+    def _jobs(self, spec: RunSpec, engine: Engine) -> WorkflowJobs | None:
+        if not isinstance(engine, FilestackWorkflowEngine):
+            return None
+        hints, workflow_id = Jobs(self._redis, self._keys), spec.engine_options[WORKFLOW_ID]
+        return WorkflowJobs(engine, hints, self._files, workflow_id, spec.job_deadline)
 
     def _behind(self, spec: RunSpec, engine: Engine) -> Behind | None:
         if not (spec.filestack_buckets and spec.write_back):
@@ -193,10 +206,19 @@ class Assembly:
         return s3_client(self._settings.s3_endpoint_url, connections=self._lanes, retries=0)
 
 
-def open_engine(settings: Settings, name: str, *, connections: int, on_limit: OnLimit) -> Engine:
-    """Without credentials it can be asked for its name and configuration, but for no image."""
+def open_engine(options: FilestackOptions, on_limit: OnLimit) -> Engine:
+    """Return the engine that the options are for."""
+    if WORKFLOW_ID in options.config:
+        return FilestackWorkflowEngine(options, on_limit=on_limit)
+    return FilestackEngine(options, on_limit=on_limit)
+
+
+def filestack_options(
+    settings: Settings, name: str, config: Mapping[str, Any] = NO_OPTIONS, *, connections: int
+) -> FilestackOptions:
+    """`config`: a run's `engine_options`. Without credentials they are good for no engine."""
     key, secret = settings.filestack_api_key, settings.filestack_app_secret
-    options = FilestackOptions(
+    return FilestackOptions(
         api_key=key.get_secret_value() if key else "",
         app_secret=secret.get_secret_value() if secret else "",
         name=name,
@@ -207,8 +229,8 @@ def open_engine(settings: Settings, name: str, *, connections: int, on_limit: On
         tags_version=settings.filestack_tags_version,
         resize_height=settings.filestack_resize,
         url_form=UrlForm(settings.filestack_url_form),
+        config=config,
     )
-    return FilestackEngine(options, on_limit=on_limit)
 
 
 def lanes_for(rate: Rate, processes: int) -> int:

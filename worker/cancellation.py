@@ -12,16 +12,17 @@ from tagmill.worker.models import Chunk, Outcome, Status, Write, WriteStatus
 from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rows import RowContext, row_for
 from tagmill.worker.state.board import Board
-from tagmill.worker.state.journal import Entry, after_death
+from tagmill.worker.state.entries import NOT_BEGUN, Entry, after_death
+from tagmill.worker.state.journal import merged_undo
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.parts import Parts
 from tagmill.worker.store.passes import PassSpec
 from tagmill.worker.store.plan import Plan
 from tagmill.worker.store.runs import RunSpec
+from tagmill.worker.store.started import Started, Undo
 from tagmill.worker.store.undo import undo_lines
 
 NOT_WRITTEN = Write(WriteStatus.SKIPPED, reason="cancelled")  #: its worker died between answer and write-back
-NOT_BEGUN = Entry()
 
 log = structlog.get_logger()
 
@@ -30,7 +31,7 @@ class Cancellation:
     """Safe to use from several threads."""
 
     def __init__(self, files: Files, board: Board, spec: RunSpec, current: PassSpec, plan: Plan) -> None:
-        self._board, self._plan, self._sinks = board, plan, spec.write_back
+        self._files, self._board, self._plan, self._sinks = files, board, plan, spec.write_back
         self._parts = Parts(files, spec.run_id, current.number)
         self._context = RowContext(
             spec.run_id,
@@ -45,7 +46,7 @@ class Cancellation:
 
     def settle(self, chunk: Chunk) -> None:
         """Commit a chunk that no worker holds, with all that its journal tells."""
-        entries, previous = self._board.journal(chunk), self._board.undo_values(chunk)
+        entries, previous = self._journal(chunk)
         rows = [
             row_for(self._context, chunk, index, image, self._outcome(entries.get(index, NOT_BEGUN)))
             for index, image in enumerate(self._plan.images(chunk))
@@ -56,6 +57,13 @@ class Cancellation:
             rows = list(self._parts.rows(chunk))  # its worker got as far as that
         self._board.close_chunk(chunk, Counts.of_rows(rows))
         _report_uploads(entries)
+
+    def _journal(self, chunk: Chunk) -> tuple[dict[int, Entry], Undo]:
+        """What Redis has not lost is the newest."""
+        kept = Started(self._files, chunk).load()
+        entries = {index: Entry(**value) for index, value in kept.entries.items()}
+        undo = merged_undo(kept.undo, self._board.undo_values(chunk))
+        return entries | self._board.journal(chunk), undo
 
     def _outcome(self, entry: Entry) -> Outcome:
         if entry.in_flight:

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from tagmill.config.settings import Settings
-from tagmill.worker.assembly import open_engine
+from tagmill.worker.assembly import filestack_options
 from tagmill.worker.check import Check
-from tagmill.worker.engines.base import Engine, Locator, Transfer, Whereabouts
+from tagmill.worker.engines.base import Locator, Transfer, Whereabouts
+from tagmill.worker.engines.filestack import FilestackEngine
 from tagmill.worker.errors import TaggingError
 from tagmill.worker.models import Answer
 
@@ -33,7 +34,7 @@ MENDS = {
 
 
 class Checkup:
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: FilestackEngine) -> None:
         self._engine = engine
         self.checks: list[Check] = []
 
@@ -65,7 +66,7 @@ class Checkup:
 
 async def check_filestack(settings: Settings, *, may_pay: bool, key: str | None) -> list[Check]:
     """`key`: of an image in the bucket that the storage alias leads to, if there is one."""
-    engine = open_engine(settings, "filestack", connections=1, on_limit=_shrug)
+    engine = FilestackEngine(filestack_options(settings, "filestack", connections=1), on_limit=_shrug)
     checkup = Checkup(engine)
     try:
         await checkup.credentials(may_pay=may_pay)

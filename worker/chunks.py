@@ -42,6 +42,7 @@ from tagmill.worker.store.parts import Parts
 from tagmill.worker.store.passes import PassKind
 from tagmill.worker.store.plan import Plan, Planned
 from tagmill.worker.store.runs import Control, Runs, RunSpec, Verb, effective
+from tagmill.worker.store.started import Started
 from tagmill.worker.store.undo import undo_lines
 
 PULSE_SECONDS = 1.0
@@ -140,7 +141,7 @@ class Work:
         self._runner, self._chunk, self._lease = runner, chunk, lease
         self._control = control  #: the newest one seen before anything stopped the chunk
         self._deadline = runner.clock() + runner.limits.chunk_seconds
-        self._journal = Journal(runner.redis, runner.keys, chunk)
+        self._journal = Journal(runner.redis, runner.keys, chunk, Started(runner.files, chunk))
         self._pulse = Pulse(runner.redis, runner.keys, chunk)
         self._images: list[Planned] = []
         self._rows: dict[int, Json] = {}
@@ -186,6 +187,7 @@ class Work:
             await self._count_extra(self._pipeline.paid.unconfirmed)
             return "lost"
         await self._pulse.beat(self._progress(), self._waits())
+        await self._journal.keep()
         no_store = isinstance(result.stopped_by, RunStoreUnavailableError)
         await self._lease.park(STORE_PAUSE_SECONDS if no_store else result.park_seconds)
         return "parked"
@@ -282,7 +284,7 @@ class Work:
             return
         self._wiped = self._wiped or (certain and self._lease.had_vanished)
         if self._wiped:
-            await self._journal.write_again(self._pipeline.result.previous)
+            await self._journal.write_again()
             self._wiped = False
         self._pipeline.paid.confirm()
         self._renewed_at = asked_at

@@ -8,6 +8,8 @@ from typing import Any
 from tagmill.worker.models import canonical_hash
 
 DEFAULT_VERSION = 2  #: of the vocabulary, where none is asked for
+FILESTACK_WORKFLOW = "filestack-workflow"  #: the engine whose answers come from workflow jobs
+WORKFLOW_ID, TASK_NAME = "workflow_id", "task_name"  #: its options
 NO_OPTIONS: Mapping[str, Any] = {}
 
 

@@ -14,6 +14,7 @@ from tagmill.worker.state.limiter import Limiter
 from tagmill.worker.store.passes import PassKind
 from tagmill.worker.tagger import Tagger
 from tagmill.worker.undoing import Undoing
+from tagmill.worker.workflow_jobs import WorkflowJobs
 from tagmill.worker.writeback import WriteBack
 
 
@@ -32,5 +33,6 @@ class Equipment:
     retry_budget: RetryBudget
     lanes: int  #: may change while a chunk is worked on
     behind: Behind | None = None  #: finds the objects behind handles; None: write-back has no use for them
+    jobs: WorkflowJobs | None = None  #: None: the engine answers at once
     force: bool = False  #: also what an earlier run has tagged
     price_per_1000: str | None = None  #: decimal

@@ -84,6 +84,12 @@ class EngineUnavailableError(RetryableError):
     code = "unavailable"
 
 
+class AnswerLostError(EngineUnavailableError):
+    """The request may have begun what goes on by itself: it is never made again."""
+
+    code = "answer_lost"
+
+
 class EngineUnreachableError(EngineUnavailableError):
     """No connection, nothing sent, nothing paid: never the image's fault."""
 
@@ -126,6 +132,18 @@ class AccessDeniedError(PermanentError):
     """403: this image's, until enough images say that it is the account's."""
 
     code = "forbidden"
+
+
+class WorkflowFailedError(PermanentError):
+    """The workflow ended without tags."""
+
+    code = "workflow_failed"
+
+
+class WorkflowTimeoutError(PermanentError):
+    """Nothing was heard of a workflow job until its deadline."""
+
+    code = "workflow_timeout"
 
 
 class SinkRejectedError(PermanentError):

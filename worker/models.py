@@ -175,6 +175,13 @@ class Answer:
         return cls(**{**value, "flags": tuple(value["flags"])})
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A paid answer that is still to come, from a workflow job."""
+
+    job_id: str | None = None  #: None: the service did not tell
+
+
 # --- what becomes of an image -----------------------------------------------------------------------------
 
 

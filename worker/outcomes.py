@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from tagmill.worker.errors import ItemError
-from tagmill.worker.models import Failure, Outcome, Status
+from tagmill.worker.models import Answer, Failure, Outcome, S3Object, Status
 from tagmill.worker.transfer import NOT_AN_IMAGE
 
 #: An image that costs no call.
@@ -21,6 +23,19 @@ QUARANTINED = Outcome(
 )
 #: An image whose content another one has: a later pass hands it that one's answer.
 WAITING = Outcome(Status.DUPLICATE)
+
+
+def tagged(answer: Answer, transfer: str, behind: S3Object | None) -> Outcome:
+    """As of now; `behind`: of a handle, its object when the service was asked."""
+    return Outcome(
+        Status.TAGGED,
+        answer=answer,
+        http_status=answer.http_status,
+        latency_ms=answer.latency_ms,
+        transfer=transfer,
+        tagged_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        behind=behind,
+    )
 
 
 def failed(error: ItemError) -> Outcome:

@@ -15,6 +15,7 @@ from tagmill.worker import retry
 from tagmill.worker.admission import MAX_WAIT_SECONDS, Admission
 from tagmill.worker.agenda import Agenda
 from tagmill.worker.asking import Asking, Item
+from tagmill.worker.collecting import Collecting
 from tagmill.worker.crew import Crew
 from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import (
@@ -67,8 +68,12 @@ class Pipeline:
         give_up_at: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """`give_up_at`: by `clock`, how long an absent Redis is waited for with paid results in hand."""
+        """`give_up_at`: by `clock`, how long an absent Redis is waited for with paid results in hand.
+
+        `now`: Unix seconds, for what outlasts this worker.
+        """
         self._kit, self._journal, self._settled = equipment, journal, settled
         self._clock = clock
         self._waiting = Waiting(give_up_at, clock, sleep)
@@ -79,7 +84,9 @@ class Pipeline:
         self._held: list[tuple[Item, AccessDeniedError]] = []
         self._admission = Admission(equipment, self._waiting, clock, sleep)
         self.paid = PaidCalls()
-        self._asking = Asking(equipment, journal, self._admission, self._waiting, self.paid, halt=self._halt)
+        parts = (equipment, journal, self._admission, self._waiting)
+        self._asking = Asking(*parts, self.paid, halt=self._halt, now=now)
+        self._collecting = Collecting(*parts, sleep=sleep, now=now)
         self.result = Result()
         self._placing = Placing(equipment, journal, self._waiting.persist, self.result.previous)
 
@@ -91,19 +98,36 @@ class Pipeline:
         suspects = set(await self._persist(self._journal.bury))
         self.paid.inherit(self._journal.calls())
         if self._kit.write_back:
-            await self._persist(self._placing.load)
+            self._placing.load()
         settled = (index for index in range(len(images)) if self._journal[index].result is not None)
         self.result.inherited = frozenset(settled)
         todo = [self._item(index, planned) for index, planned in enumerate(images)]
+        waiting = self._journal.jobs().keys()
         try:
+            await self._collect([item for item in todo if item.index in waiting])
             await self._work([item for item in todo if item.index in suspects], Crew(self._step, 1))
             self._crew = Crew(self._step, self._kit.lanes)
-            await self._work([item for item in todo if item.index not in suspects], self._crew)
+            others = [item for item in todo if item.index not in suspects | waiting]
+            await self._work(others, self._crew)
             await self._settle_held()
         except BaseException:
             await self._abandon()
             raise
+        self._wait_for_jobs(len(images))
         return self.result
+
+    async def _collect(self, items: Sequence[Item]) -> None:
+        """Settle what has an answer by now of what was begun before."""
+        if items:
+            await self._collecting.listen()
+            await self._work(items, Crew(self._step, self._kit.lanes))
+
+    def _wait_for_jobs(self, images: int) -> None:
+        """Park until the first job is due, unless there is something to do before."""
+        wait, waiting = self._collecting.wait_seconds(), len(self._journal.jobs())
+        nothing_else = len(self.result.outcomes) + waiting == images
+        if wait is not None and (nothing_else or wait < self.result.park_seconds):
+            self.result.park_seconds = wait
 
     def stop(self, park_seconds: float = 0.0) -> None:
         """Take no new image; calls in flight finish, lanes that wait put their image back."""
@@ -157,7 +181,7 @@ class Pipeline:
     # --- one image ----------------------------------------------------------------------------------------
 
     async def _attempt(self, item: Item) -> float | None:
-        """Return None when the image is done with, else in how many seconds to try again."""
+        """Return None when nothing is left to do for the image now, else in how many seconds to try again."""
         try:
             return await self._settle(item)
         except NotNowError as later:
@@ -170,7 +194,8 @@ class Pipeline:
 
     async def _settle(self, item: Item) -> float | None:
         try:
-            await self._finish(item, await self._outcome(item))
+            if (outcome := await self._outcome(item)) is not None:
+                await self._finish(item, outcome)
         except ItemError as error:
             return await self._failed(item, error)
         except (NotNowError, PermitFarAway, RunError):
@@ -180,7 +205,14 @@ class Pipeline:
             await self._failed_unexpectedly(item, error)
         return None
 
-    async def _outcome(self, item: Item) -> Outcome:
+    async def _outcome(self, item: Item) -> Outcome | None:
+        """Return None when its answer is still to come."""
+        job = self._journal[item.index].job
+        if job is not None:
+            return await self._collecting.outcome(item.index, job, item.ref.id)
+        return await self._first_outcome(item)
+
+    async def _first_outcome(self, item: Item) -> Outcome | None:
         entry = self._journal[item.index]
         if entry.result is not None:
             return Outcome.from_json(entry.result)

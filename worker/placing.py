@@ -23,9 +23,9 @@ class Placing:
         """`previous` takes in all that is kept."""
         self._kit, self._journal, self._persist, self._previous = kit, journal, persist, previous
 
-    async def load(self) -> None:
-        """Read what earlier workers kept of the former values."""
-        self._previous.update(await self._journal.undo_values())
+    def load(self) -> None:
+        """Take over what earlier workers kept of the former values."""
+        self._previous.update(self._journal.undo_values())
 
     def due(self, outcome: Outcome) -> bool:
         return outcome.answer is not None and bool(self._kit.write_back) and not outcome.writes

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from math import ceil
 
 import structlog
 
@@ -161,7 +162,8 @@ class Refill:
         return control
 
     def _publish_window(self, open_pass: OpenPass, unavailable: set[str]) -> None:
-        size = min(max(WINDOW_PER_PROCESS * self._board.processes(), MIN_WINDOW), MAX_WINDOW)
+        size = max(WINDOW_PER_PROCESS * self._board.processes(), MIN_WINDOW) + open_pass.waiting()
+        size = min(size, MAX_WINDOW)
         window = [chunk for chunk in open_pass.frontier.window(size) if chunk.id not in unavailable]
         leased = self._board.leased(window)
         for chunk in window:
@@ -223,6 +225,13 @@ class OpenPass:
             self._pace.limit_to(waits.limit)
             self._pace.note(Sample(self._board.now(), counts.settled, waits.held_seconds, waits.lane_seconds))
             self._board.note_pace(self._run_id, self._pass_no, self._pace)
+
+    def waiting(self) -> int:
+        """Chunks that may wait for workflow jobs while others are begun: those of the time a job takes."""
+        if self.spec.job_seconds is None or (chunk := next(iter(self.frontier.window(1)), None)) is None:
+            return 0
+        rate = self._board.waits(self._run_id).limit or self.spec.planned_rate
+        return ceil(rate * self.spec.job_seconds / self.frontier.plan.header(chunk.shard).chunk_size)
 
     def cancel(self) -> None:
         """End planning, and settle chunks that no worker holds: it parks them, or its lease ends.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import orjson
@@ -18,11 +17,10 @@ from tagmill.worker.store.plan import Plan
 from tagmill.worker.store.runs import Control, RunSpec, Verb
 from tagmill.worker.store.view import SINGLE_FILE_ROWS
 
-NOTHING: Mapping[str, int] = {}
 _STATES = {Verb.PAUSE: "paused", Verb.CANCEL: "cancelled", Verb.RESUME: "running"}
 
 
-def summary(  # noqa: PLR0913 - what it is made of
+def summary(
     spec: RunSpec,
     current: PassSpec,
     *,
@@ -32,9 +30,8 @@ def summary(  # noqa: PLR0913 - what it is made of
     drawn: int = 0,
     control: Control | None = None,
     finished_at: str | None = None,
-    found: Mapping[str, int] = NOTHING,
 ) -> Json:
-    """`drawn`: calls of the budget that were drawn or lost. `found`: in a known source, images by why.
+    """`drawn`: calls of the budget that were drawn or lost.
 
     `finished_at` None: the pass is not finished, and `control` says what it is doing.
     """
@@ -66,7 +63,6 @@ def summary(  # noqa: PLR0913 - what it is made of
         "manifest": f"{run_dir}/{rows}",
         "warnings": spec.warnings,
         "saved": {"calls": counts.duplicate, "cost": cost_of(counts.duplicate, spec.price_per_1000)},
-        "incremental": {"mode": spec.mode, "images": dict(found)} if spec.state.get("base") else None,
     }
 
 

@@ -9,7 +9,7 @@ import structlog
 
 from tagmill.worker.engines.base import Engine, Locator, Transfer
 from tagmill.worker.errors import ItemError
-from tagmill.worker.models import Answer, ImageRef
+from tagmill.worker.models import Answer, ImageRef, Pending
 from tagmill.worker.transfer import Content, Transfers
 
 IMAGES_IN_MEMORY = 8  #: at a time in a process: there are more lanes than memory for photographs
@@ -38,7 +38,7 @@ class Tagger:
         await keep(handle)
         return Locator(Transfer.UPLOAD, handle, fresh=ref.fresh)
 
-    async def ask(self, locator: Locator, so_far: Answer | None) -> Answer:
+    async def ask(self, locator: Locator, so_far: Answer | None) -> Answer | Pending:
         return await self.engine.start(locator, so_far)
 
     async def clean_up(self, handle: str | None, keep: KeepUpload) -> None:

@@ -19,7 +19,8 @@ from servers.sandbox import SandboxUnderTest, running_sandbox
 from servers.wire import Exchange, wire_server
 
 from tagmill.worker.engines.base import Engine, Locator, Transfer, Whereabouts
-from tagmill.worker.engines.filestack import FilestackEngine, FilestackOptions
+from tagmill.worker.engines.filestack import FilestackEngine
+from tagmill.worker.engines.filestack_service import FilestackOptions
 from tagmill.worker.errors import (
     AccessDeniedError,
     BadResponseError,
@@ -205,6 +206,12 @@ async def service(request: pytest.FixtureRequest, sandbox: SandboxUnderTest) -> 
         yield service
 
 
+async def answer_of(service: Service, locator: Locator) -> Answer:
+    answer = await service.engine.start(locator)
+    assert isinstance(answer, Answer)
+    return answer
+
+
 async def failure(service: Service, locator: Locator) -> ItemError:
     with pytest.raises(ItemError) as raised:
         await service.engine.start(locator)
@@ -219,7 +226,7 @@ async def test_an_engine_says_what_it_is(service: Service) -> None:
 
 async def test_an_image_is_tagged_wherever_it_is(service: Service) -> None:
     for locator in service.images():
-        answer = await service.engine.start(locator)
+        answer = await answer_of(service, locator)
         assert answer.tags["auto"]
         assert (answer.calls, answer.http_status) == (1, 200)
         assert answer.latency_ms is not None
@@ -229,11 +236,11 @@ async def test_an_image_is_tagged_wherever_it_is(service: Service) -> None:
 async def test_a_fresh_image_is_asked_for_like_any_other(service: Service) -> None:
     for locator in service.images():
         fresh = Locator(locator.transfer, locator.value, fresh=True)
-        assert (await service.engine.start(fresh)).calls == 1
+        assert (await answer_of(service, fresh)).calls == 1
 
 
 async def test_many_images_are_tagged_at_once(service: Service) -> None:
-    answers = await asyncio.gather(*(service.engine.start(service.images()[0]) for _ in range(20)))
+    answers = await asyncio.gather(*(answer_of(service, service.images()[0]) for _ in range(20)))
     assert all(answer.tags["auto"] for answer in answers)
 
 
@@ -262,14 +269,14 @@ async def test_a_failure_does_not_last(service: Service) -> None:
     service.drop_next()
     locator = service.images()[0]
     await failure(service, locator)
-    assert (await service.engine.start(locator)).tags["auto"]
+    assert (await answer_of(service, locator)).tags["auto"]
 
 
 async def test_an_upload_can_be_tagged_until_it_is_discarded(service: Service) -> None:
     handle = await service.engine.upload(picture(), "image/png", "ä b.png")
     other = await service.engine.upload(picture(), "image/png", "other.png")
     assert handle != other
-    assert (await service.engine.start(Locator(Transfer.UPLOAD, handle))).tags["auto"]
+    assert (await answer_of(service, Locator(Transfer.UPLOAD, handle))).tags["auto"]
     await service.engine.discard(handle)
     await service.engine.discard(handle)
     error = await failure(service, Locator(Transfer.UPLOAD, handle, fresh=True))
@@ -289,7 +296,7 @@ async def test_a_file_that_is_gone_is_missing_and_that_was_no_call(service: Serv
 
 
 async def test_an_engine_can_be_closed_twice(service: Service) -> None:
-    await service.engine.start(service.images()[0])
+    await answer_of(service, service.images()[0])
     await service.engine.aclose()
     await service.engine.aclose()
 

@@ -22,6 +22,7 @@ class AnyLimiter(Protocol):
     held_seconds: float
 
     async def acquire(self, max_wait: float = 15.0) -> None: ...
+    async def spare(self) -> float: ...
     async def throttled(self, retry_after: float | None) -> None: ...
     async def snapshot(self) -> LimiterSnapshot: ...
 
@@ -98,3 +99,30 @@ async def test_a_cancelled_wait_leaves_the_limiter_in_order(limiter: AnyLimiter)
         lane.cancel()
     await asyncio.gather(*lanes, return_exceptions=True)
     assert await timed(limiter, 5) < 1.0
+
+
+async def test_a_permit_is_spare_when_nobody_waits_for_it(limiter: AnyLimiter) -> None:
+    assert await limiter.spare() == 0.0
+    wait = await limiter.spare()
+    assert 0 < wait <= 0.05
+    await asyncio.sleep(wait + 0.01)
+    assert await limiter.spare() == 0.0
+
+
+async def test_no_permit_is_spare_while_lanes_wait_or_the_account_is_blocked(limiter: AnyLimiter) -> None:
+    lanes = [asyncio.create_task(limiter.acquire()) for _ in range(40)]
+    await lanes[0]
+    assert await limiter.spare() > 0
+    await asyncio.gather(*lanes)
+    await limiter.throttled(10)
+    assert await limiter.spare() > 9
+
+
+async def test_taking_what_is_spare_keeps_the_rate(limiter: AnyLimiter) -> None:
+    started, taken = time.monotonic(), 0
+    while taken < 21:
+        if (wait := await limiter.spare()) == 0:
+            taken += 1
+        else:
+            await asyncio.sleep(wait)
+    assert time.monotonic() - started >= 0.06

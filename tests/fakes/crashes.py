@@ -15,7 +15,9 @@ from tagmill.worker.engines.base import Locator
 from tagmill.worker.errors import RedisUnavailableError
 from tagmill.worker.models import Answer, Chunk, ImageRef, Write
 from tagmill.worker.sinks.base import Keep, Tagging
+from tagmill.worker.state.entries import Job
 from tagmill.worker.state.journal import Journal
+from tagmill.worker.store.started import Started
 
 #: In the order in which one uploaded and written-back image passes them.
 POINTS = (
@@ -92,12 +94,12 @@ class CrashingLimiter(FakeLimiter):
 class CrashingJournal(Journal):
     """Writes nothing once its worker is dead."""
 
-    def __init__(self, redis: Any, keys: Any, chunk: Chunk, crash: Crash) -> None:
-        super().__init__(redis, keys, chunk)
+    def __init__(self, redis: Any, keys: Any, chunk: Chunk, started: Started, crash: Crash) -> None:
+        super().__init__(redis, keys, chunk, started)
         self._crash = crash
 
-    async def intent(self, index: int) -> None:
-        await super().intent(index)
+    async def intent(self, index: int, job: Job | None = None) -> None:
+        await super().intent(index, job)
         await self._crash.reach("intent")
 
     async def settle(self, index: int, result: Mapping[str, Any], **numbers: int) -> None:

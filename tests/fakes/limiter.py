@@ -40,6 +40,14 @@ class FakeLimiter:
         self.acquired += 1
         self.held_seconds += self._clock() - started
 
+    async def spare(self) -> float:
+        now = self._clock()
+        if (slot := max(self._due, self._blocked_until)) > now:
+            return slot - now
+        self._due = now + 1 / (self.per_second * self._factor)
+        self.acquired += 1
+        return 0.0
+
     @property
     def per_second(self) -> float:
         return min(rate.per_second for rate in self._rates.values())

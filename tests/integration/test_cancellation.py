@@ -24,6 +24,7 @@ from tagmill.worker.store import jsonl
 from tagmill.worker.store.parts import Parts
 from tagmill.worker.store.passes import PassKind, PassSpec
 from tagmill.worker.store.plan import Plan, Planned, ShardHeader
+from tagmill.worker.store.started import Started
 
 IMAGES = 4
 TAGGED = Outcome(Status.TAGGED, TAGS, http_status=200, latency_ms=3, tagged_at="2026-11-22T00:00:00Z")
@@ -50,7 +51,7 @@ class Site:
 
         async def work() -> None:
             async with self.server.client() as redis:
-                journal = Journal(redis, self.keys, self.chunk)
+                journal = Journal(redis, self.keys, self.chunk, Started(self.run.files, self.chunk))
                 for index, step in enumerate(steps):
                     await STEPS[step](journal, index)
 

@@ -7,11 +7,11 @@ import errno
 import itertools
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import orjson
 import pytest
@@ -45,7 +45,8 @@ from tagmill.worker.sinks.base import Tagging
 from tagmill.worker.state.breaker import Breaker
 from tagmill.worker.state.budget import OpenGrants
 from tagmill.worker.state.denials import Denials
-from tagmill.worker.state.journal import Entry, Journal
+from tagmill.worker.state.entries import Entry
+from tagmill.worker.state.journal import Journal
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.leases import Lease, Leases
 from tagmill.worker.state.limiter import Limiter
@@ -53,6 +54,7 @@ from tagmill.worker.store import jsonl
 from tagmill.worker.store.folder import Folder
 from tagmill.worker.store.passes import PassKind
 from tagmill.worker.store.runs import Control, Runs, Verb
+from tagmill.worker.store.started import Started
 from tagmill.worker.tagger import Tagger
 from tagmill.worker.transfer import Transfers
 from tagmill.worker.undoing import Undoing
@@ -125,6 +127,9 @@ class Site:
 
     async def run(self) -> str:
         return await asyncio.wait_for(self.runner().run(self.chunk), WITHIN_SECONDS)
+
+    def journal(self) -> Journal:
+        return Journal(self.redis, self.keys, self.chunk, Started(self.files, self.chunk))
 
     async def lease(self) -> Lease | None:
         return await Leases(self.redis, self.keys, 90).take(self.chunk)
@@ -249,15 +254,15 @@ async def test_a_worker_puts_back_what_a_flush_of_redis_took_from_its_successor(
 ) -> None:
     written, write_again = asyncio.Event(), Journal.write_again
 
-    async def write_and_say_so(journal: Journal, undo: Mapping[int, Mapping[str, Any]]) -> None:
-        await write_again(journal, undo)
+    async def write_and_say_so(journal: Journal) -> None:
+        await write_again(journal)
         written.set()
 
     monkeypatch.setattr(Journal, "write_again", write_and_say_so)
     engine, running = await in_work(site)
     await site.redis.flushall()
     await asyncio.wait_for(written.wait(), WITHIN_SECONDS)
-    found = await Journal(site.redis, site.keys, site.chunk).load()
+    found = await site.journal().load()
     assert found == {index: Entry(in_flight=True) for index in range(site.lanes)}
     engine.gate.set()
     assert await running == "committed"
@@ -376,7 +381,7 @@ async def test_the_accounts_failure_pauses_the_run_for_everybody(site: Site, err
     cached = orjson.loads(await site.redis.get(site.keys.control(RUN)) or b"null")
     assert cached["reason"] == error.code  # others hear of it within a pulse
     assert await site.run() == "paused"
-    assert await Journal(site.redis, site.keys, site.chunk).load() != {}
+    assert await site.journal().load() != {}
 
 
 async def test_a_cap_that_is_reached_pauses_the_run_and_a_raised_one_lets_it_go_on(site: Site) -> None:

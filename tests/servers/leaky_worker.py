@@ -8,7 +8,7 @@ import sys
 
 from tagmill.worker import serve
 from tagmill.worker.engines.base import Locator
-from tagmill.worker.models import Answer
+from tagmill.worker.models import Answer, Pending
 from tagmill.worker.tagger import Tagger
 
 SECRETS = (
@@ -23,7 +23,7 @@ _ask = Tagger.ask
 
 
 def _trip_over(handle: str) -> None:
-    async def ask(self: Tagger, locator: Locator, so_far: Answer | None) -> Answer:
+    async def ask(self: Tagger, locator: Locator, so_far: Answer | None) -> Answer | Pending:
         if locator.value == handle:
             secrets = " ".join(os.environ[name] for name in SECRETS)
             logging.getLogger("somebody.else").debug("connecting with %s", secrets)

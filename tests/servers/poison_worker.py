@@ -8,14 +8,14 @@ import sys
 
 from tagmill.worker import serve
 from tagmill.worker.engines.base import Locator
-from tagmill.worker.models import Answer
+from tagmill.worker.models import Answer, Pending
 from tagmill.worker.tagger import Tagger
 
 _ask = Tagger.ask
 
 
 def _die_of(handle: str) -> None:
-    async def ask(self: Tagger, locator: Locator, so_far: Answer | None) -> Answer:
+    async def ask(self: Tagger, locator: Locator, so_far: Answer | None) -> Answer | Pending:
         if locator.value == handle:
             os.kill(os.getpid(), signal.SIGKILL)
         return await _ask(self, locator, so_far)

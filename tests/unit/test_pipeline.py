@@ -71,13 +71,15 @@ from tagmill.worker.state.breaker import Breaker
 from tagmill.worker.state.budget import OpenGrants
 from tagmill.worker.state.connection import connect
 from tagmill.worker.state.denials import Denials
-from tagmill.worker.state.journal import Entry, Journal
+from tagmill.worker.state.entries import Entry
+from tagmill.worker.state.journal import Journal
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.limiter import Limiter
 from tagmill.worker.store.grants import Period
 from tagmill.worker.store.passes import PassKind
 from tagmill.worker.store.plan import Planned
 from tagmill.worker.store.runs import Runs, RunSpec
+from tagmill.worker.store.started import Started
 from tagmill.worker.tagger import Tagger
 from tagmill.worker.transfer import Transfers
 from tagmill.worker.undoing import Undoing
@@ -151,8 +153,11 @@ class Rig:
             force=self.force,
         )
 
+    def started(self) -> Started:
+        return Started(self.files, self.chunk)
+
     def journal(self) -> Journal:
-        return Journal(self.redis, self.keys, self.chunk)
+        return Journal(self.redis, self.keys, self.chunk, self.started())
 
     def pipeline(self, journal: Journal | None = None, *, jitter: float = 0.0) -> Pipeline:
         """The next worker's."""
@@ -710,7 +715,9 @@ async def test_tags_are_written_under_the_policy_and_journaled_as_they_were_answ
 async def test_the_runs_own_writes_are_no_undo_values(rig: Rig) -> None:
     rig.sink = FakeSink()
     await rig.run(handles(2))
-    assert await rig.journal().undo_values() == {
+    journal = rig.journal()
+    await journal.load()
+    assert journal.undo_values() == {
         index: {"fake": {"sink": "fake", "run": None, "values": {}}} for index in range(2)
     }
 
@@ -789,7 +796,7 @@ async def test_an_outage_of_redis_is_sat_out_and_nothing_is_counted_twice(rig: R
         value(1): [EngineUnavailableError("x", calls=1, maybe_charged=1)],
         value(2): [ImageNotFoundError("gone", calls=1)],
     }
-    journal = ForgetfulJournal(rig.redis, rig.keys, rig.chunk)
+    journal = ForgetfulJournal(rig.redis, rig.keys, rig.chunk, rig.started())
     result = await asyncio.wait_for(rig.pipeline(journal).run(planned(handles(5))), WITHIN_SECONDS)
     assert totals(result) == (6, 1, 6)
     assert {0.1, 0.2, 0.4} <= set(slept)
@@ -797,7 +804,7 @@ async def test_an_outage_of_redis_is_sat_out_and_nothing_is_counted_twice(rig: R
 
 async def test_a_redis_that_stays_away_ends_the_chunk_without_an_error(rig: Rig) -> None:
     rig.give_up_at = 0.0
-    journal = ForgetfulJournal(rig.redis, rig.keys, rig.chunk)
+    journal = ForgetfulJournal(rig.redis, rig.keys, rig.chunk, rig.started())
     journal.outages = 10**6
     result = await asyncio.wait_for(rig.pipeline(journal).run(planned(handles(5))), WITHIN_SECONDS)
     assert isinstance(result.stopped_by, RedisUnavailableError)
@@ -916,7 +923,7 @@ class Mortal:
     async def die(self, point: str, nth: int = 1) -> bool:
         """Let a worker run until it dies; False when it came to its end instead."""
         crash = self._arm(Crash(point, nth))
-        journal = CrashingJournal(self.rig.redis, self.rig.keys, self.rig.chunk, crash)
+        journal = CrashingJournal(self.rig.redis, self.rig.keys, self.rig.chunk, self.rig.started(), crash)
         pipeline = self.rig.pipeline(journal)
         running = asyncio.create_task(pipeline.run(planned(self.refs)))
         death = asyncio.create_task(crash.dead.wait())

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from tagmill.worker.errors import ItemError
-from tagmill.worker.models import Answer
+from tagmill.worker.models import Answer, Json, Pending
 
 
 class Transfer(StrEnum):
@@ -26,6 +26,11 @@ class Locator:
     transfer: Transfer
     value: str
     fresh: bool = False
+
+    @property
+    def public(self) -> str:
+        """The value without what may be a signature."""
+        return self.value.partition("?")[0] if self.transfer is Transfer.URL else self.value
 
     def __repr__(self) -> str:
         return f"Locator({self.transfer.value})"
@@ -46,7 +51,7 @@ class Engine(Protocol):
     version: str  #: the row's `engine_version`
     config_hash: str  #: the row's `engine_config`: changes whenever the service would answer otherwise
 
-    async def start(self, locator: Locator, so_far: Answer | None = None) -> Answer:
+    async def start(self, locator: Locator, so_far: Answer | None = None) -> Answer | Pending:
         """One paid call. Raise an `ItemError` that counts its calls, or a `RunError`.
 
         `so_far`: what an earlier call answered that was not all of it.
@@ -70,3 +75,15 @@ class Engine(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+class Collector(Protocol):
+    """An engine whose answers come later. No method here is a paid call; each raises like an engine."""
+
+    async def collect(self, job_id: str) -> Answer | Pending:
+        """Ask what became of a job."""
+        ...
+
+    def read(self, told: Json) -> Answer | Pending:
+        """Understand what the service told of a job without being asked."""
+        ...

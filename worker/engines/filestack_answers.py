@@ -6,6 +6,7 @@ import json
 import math
 import re
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -24,24 +25,36 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 def parse_tags(body: bytes) -> tuple[TagSets, tuple[str, ...]]:
     """Tags and flags. Raise `BadResponseError`, and nothing else, for what is no tagging answer."""
-    if len(body) > MAX_BODY_BYTES:
-        raise BadResponseError("more than 1 MiB")
     root, doubled = decoded(body)
     tags = root.get("tags") if isinstance(root, dict) else None
     if not isinstance(tags, dict):
         raise BadResponseError("no `tags` object")
-    auto = tags.pop("auto", None)
+    return tags_of(tags, partial=doubled)
+
+
+def tags_of(tags: Mapping[str, Any], *, partial: bool = False) -> tuple[TagSets, tuple[str, ...]]:
+    """What is usable of a `tags` object, and flags; `partial`: something was lost before.
+
+    Raise `BadResponseError`, and nothing else.
+    """
+    auto = tags.get("auto")
     if not isinstance(auto, dict | None):
         raise BadResponseError("`tags.auto` is no object")
     labels = _labels(auto or {})
-    others = {name: value for name, value in tags.items() if storable({name: value})}
-    partial = doubled or len(labels) < len(auto or {}) or len(others) < len(tags)
+    given = {name: value for name, value in tags.items() if name != "auto"}
+    others = {name: value for name, value in given.items() if storable({name: value})}
+    partial = partial or len(labels) < len(auto or {}) or len(others) < len(given)
     flags = [PARTIAL] * partial + [NO_TAGS] * (not labels)
     return {"auto": labels, "user": None, **others}, tuple(flags)
 
 
 def decoded(body: bytes) -> tuple[Any, bool]:
-    """JSON without what other readers choke on, and whether a key was given twice (the last one counts)."""
+    """JSON without what other readers choke on, and whether a key was given twice (the last one counts).
+
+    Raise `BadResponseError`, and nothing else.
+    """
+    if len(body) > MAX_BODY_BYTES:
+        raise BadResponseError("more than 1 MiB")
     doubled = False
 
     def merge(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ Parameters = Mapping[str, str | int]
 Task = tuple[str, Parameters]  #: name and parameters
 PLAIN_TAGS: Task = ("tags", {})
 #: What answers with places in the picture, or reads what is small in it.
-NOT_RESIZED = frozenset({"doc_detection", "ocr"})
+NOT_RESIZED = frozenset({"doc_detection", "ocr", "run_workflow", "workflow_status"})
 
 
 class UrlForm(StrEnum):
@@ -55,6 +55,10 @@ class TaskTarget:
             return _path(*fresh, *self._middle(security, task), checked_handle(locator.value))
         key = quote(self.api_key, safe="")  # mandatory for anything but a handle
         return _path(key, *fresh, *self._middle(security, task, self.form), _external(locator, self.form))
+
+    def alone(self, security: str, task: Task) -> str:
+        """A task that is about no image."""
+        return _path(quote(self.api_key, safe=""), *self._middle(security, task))
 
     def _middle(self, security: str, task: Task, form: UrlForm = UrlForm.PERCENT) -> list[str]:
         """Security and tasks, in order."""

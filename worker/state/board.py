@@ -15,8 +15,9 @@ from tagmill.worker.counts import Counts
 from tagmill.worker.models import Chunk, Json
 from tagmill.worker.pace import Pace
 from tagmill.worker.state.connection import lua, translated
+from tagmill.worker.state.entries import Entry
 from tagmill.worker.state.insight import Insight
-from tagmill.worker.state.journal import Entry, entries_of, undo_values_of
+from tagmill.worker.state.journal import entries_of, undo_values_of
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.leases import commit_keys
 from tagmill.worker.state.pulse import Waits, control_note

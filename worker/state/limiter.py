@@ -106,6 +106,14 @@ class Limiter:
         finally:
             self.held_seconds += self._clock() - started
 
+    async def spare(self) -> float:
+        """Take a permit that nobody waits for and return 0.0, or the seconds until there may be one."""
+        if self._count_waiting():
+            return PAUSE_SECONDS
+        now = await self.reserve(1, horizon=0.0)
+        self._note_block(now.blocked)
+        return 0.0 if now.slots else max(now.next_slot, PAUSE_SECONDS)
+
     def cap(self, scope: str, rate: Rate | None) -> None:
         """Keep to another rate of that scope from now on; None: to none of its own."""
         self._rates.pop(scope, None)
@@ -131,12 +139,12 @@ class Limiter:
         now = await self.reserve(0)
         return LimiterSnapshot(now.blocked, now.factor)
 
-    async def reserve(self, count: int) -> Reservation:
-        """Take up to `count` slots, as many as lie within the horizon."""
+    async def reserve(self, count: int, horizon: float = HORIZON_SECONDS) -> Reservation:
+        """Take up to `count` slots, as many as lie within so many seconds."""
         before = self._clock()
         answer = await self._reserve_script(
             [self._slowdown, *map(self._keys.limit, self._rates)],
-            reserve_arguments(count, [rate.per_second for rate in self._rates.values()]),
+            reserve_arguments(count, [rate.per_second for rate in self._rates.values()], horizon),
         )
         at, blocked, factor, next_slot, ask_again, *slots = (part / MICROSECONDS for part in answer)
         self._compare_clocks(at, before, self._clock())
@@ -234,9 +242,11 @@ class Limiter:
         self._offset = min(max(self._offset, before - redis_now), after - redis_now)
 
 
-def reserve_arguments(count: int, per_second: Iterable[float]) -> list[float]:
+def reserve_arguments(
+    count: int, per_second: Iterable[float], horizon: float = HORIZON_SECONDS
+) -> list[float]:
     """Return the arguments of the script `limiter_reserve`; `per_second`: the rate of each scope."""
-    times = (HORIZON_SECONDS, SHIFT_SECONDS, CATCH_UP_SECONDS, RECOVERY_SECONDS)
+    times = (horizon, SHIFT_SECONDS, CATCH_UP_SECONDS, RECOVERY_SECONDS)
     return [count, *map(_us, times), *(MICROSECONDS / rate for rate in per_second)]
 
 

@@ -60,12 +60,9 @@ class RunSpec:
     sidecar_prefix: str | None = None  #: of S3 images' sidecars; None: beside them
     filestack_buckets: tuple[str, ...] = ()  #: where write-back reaches the objects behind handles
     dedupe: str = "off"  #: or `exact`: what has equal content is asked for once
+    job_seconds: float | None = None  #: that workflow jobs are expected to take; None: there are none
+    job_deadline: float = 900.0  #: seconds after which their images have failed
     planned: bool = False  #: by `tagmill plan`; what was settled at its start is in `start.json`
-    mode: str = "all"  #: or `missing`, `changed`: which images of the source are planned
-    retag_before: str | None = None  #: what was answered before is asked for again; RFC 3339
-    state: Json = field(
-        default_factory=dict
-    )  #: the source's, by `name`, and its number `base`; {}: it has none
 
     @property
     def deduplicates(self) -> bool:

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from tagmill.worker.engines.base import Locator, Transfer
-from tagmill.worker.engines.filestack import FilestackEngine, FilestackOptions, OnLimit
+from tagmill.worker.engines.filestack import FilestackEngine
+from tagmill.worker.engines.filestack_service import FilestackOptions, OnLimit
 from tagmill.worker.engines.transport import TARGET
 from tagmill.worker.errors import (
     AccessDeniedError,

@@ -16,7 +16,8 @@ import pytest
 from servers.wire import Exchange, WireServer, wire_server
 
 from tagmill.worker.engines.base import Locator, Transfer
-from tagmill.worker.engines.filestack import FilestackEngine, FilestackOptions
+from tagmill.worker.engines.filestack import FilestackEngine
+from tagmill.worker.engines.filestack_service import FilestackOptions
 from tagmill.worker.errors import (
     AccessDeniedError,
     BadResponseError,

@@ -2,26 +2,34 @@ from __future__ import annotations
 
 import asyncio
 
+from fakes.files import MemoryFiles
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from tagmill.worker.models import Chunk
-from tagmill.worker.state.journal import KEPT_SECONDS, Entry, Journal
+from tagmill.worker.state.entries import Entry
+from tagmill.worker.state.journal import KEPT_SECONDS, Journal
 from tagmill.worker.state.keys import Keys
+from tagmill.worker.store.started import Started
 
 CHUNK = Chunk("run-1", 0, 3, 200, 100)
 
 
+def a_journal(redis: Redis, keys: Keys, files: MemoryFiles | None = None) -> Journal:
+    """`files`: the run store; else an empty one."""
+    return Journal(redis, keys, CHUNK, Started(files or MemoryFiles(), CHUNK))
+
+
 async def reopened(redis: Redis, keys: Keys) -> Journal:
     """What the next worker sees."""
-    journal = Journal(redis, keys, CHUNK)
+    journal = a_journal(redis, keys)
     await journal.load()
     return journal
 
 
 async def test_an_unknown_chunk_is_empty(redis: Redis, keys: Keys) -> None:
-    journal = Journal(redis, keys, CHUNK)
+    journal = a_journal(redis, keys)
     assert await journal.load() == {}
     assert journal[7] == Entry()
     assert await journal.bury() == []
@@ -32,7 +40,7 @@ async def test_a_result_is_there_for_the_next_worker(redis: Redis, keys: Keys) -
     await journal.intent(7)
     await journal.settle(7, {"tags": {"auto": {"größe": 97}}}, calls=1, attempts=1)
     settled = Entry(calls=1, attempts=1, result={"tags": {"auto": {"größe": 97}}})
-    assert await Journal(redis, keys, CHUNK).load() == {7: settled}
+    assert await a_journal(redis, keys).load() == {7: settled}
 
 
 async def test_numbers_add_up_over_attempts_and_workers(redis: Redis, keys: Keys) -> None:
@@ -112,7 +120,7 @@ async def test_the_first_undo_value_stays(redis: Redis, keys: Keys) -> None:
     await journal.keep_undo(7, "metadata", {"tagmill-tags": "sky:97"})
     await asyncio.gather(journal.keep_undo(7, "tags", {}), journal.keep_undo(8, "tags", {"a": 1}))
     values = {7: {"metadata": {"tagmill-tags": None}, "tags": {}}, 8: {"tags": {"a": 1}}}
-    assert await (await reopened(redis, keys)).undo_values() == values
+    assert (await reopened(redis, keys)).undo_values() == values
 
 
 async def test_what_redis_lost_is_put_back(redis: Redis, keys: Keys) -> None:
@@ -120,11 +128,12 @@ async def test_what_redis_lost_is_put_back(redis: Redis, keys: Keys) -> None:
     await journal.intent(6)
     await journal.settle(7, {}, calls=1, attempts=1)
     await journal.keep_undo(7, "metadata", {"values": {}})
-    before = await journal.undo_values()
+    before = journal.undo_values()
     await redis.flushall()
-    await journal.write_again(before)
-    assert await Journal(redis, keys, CHUNK).load() == {6: journal[6], 7: journal[7]}
-    assert await journal.undo_values() == before
+    await journal.write_again()
+    found = await reopened(redis, keys)
+    assert {6: found[6], 7: found[7]} == {6: journal[6], 7: journal[7]}
+    assert found.undo_values() == before
 
 
 async def test_lanes_of_one_moment_share_a_round_trip(redis: Redis, keys: Keys) -> None:
@@ -132,7 +141,7 @@ async def test_lanes_of_one_moment_share_a_round_trip(redis: Redis, keys: Keys) 
     before = (await redis.info("commandstats")).get("cmdstat_hset", {"calls": 0})["calls"]
     await asyncio.gather(*(journal.intent(index) for index in range(64)))
     assert (await redis.info("commandstats"))["cmdstat_hset"]["calls"] == before + 1
-    assert len(await Journal(redis, keys, CHUNK).load()) == 64
+    assert len(await a_journal(redis, keys).load()) == 64
 
 
 async def test_a_forgotten_journal_ends_by_itself(redis: Redis, keys: Keys) -> None:
