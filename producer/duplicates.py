@@ -71,6 +71,8 @@ def _insert(database: sqlite3.Connection, plan: Plan, shard: int) -> None:
     objects, files = [], []
     for index, line in enumerate(plan.lines(shard)):
         planned = orjson.loads(line)
+        if "schema" in planned:
+            continue  # it has its answer
         place, source = to_number((shard, index)), planned["source"]
         if planned["kind"] == "file":
             files.append((place, source["size"], source["mtime_ns"], source["location"]))

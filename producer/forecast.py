@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass
 import orjson
 
 from tagmill.producer.duplicates import find_duplicates
+from tagmill.producer.judging import Why
 from tagmill.producer.sources.s3_listing import PAGE_SIZE
 from tagmill.producer.sources.spec import Kind, SourceSpec
 from tagmill.producer.tally import Tally
 from tagmill.worker.limits import max_calls
 from tagmill.worker.models import SCHEMA, Json
 from tagmill.worker.money import cost_of
+from tagmill.worker.rows import ref_of
 from tagmill.worker.store.layout import run_folder
 from tagmill.worker.store.plan import Plan, PlanSummary
 from tagmill.worker.store.runs import Runs, RunSpec
@@ -72,8 +74,13 @@ def tally_of(plan: Plan, source: SourceSpec) -> Tally:
     tally = Tally(source.prefix.rpartition("/")[0] + "/" if in_bucket and "/" in source.prefix else "")
     for shard in plan.shards():
         for line in plan.lines(shard):
-            tally.add(orjson.loads(line))
+            tally.add(_bare(orjson.loads(line)))
     return tally
+
+
+def _bare(line: Json) -> Json:
+    """A plan line without the answer that an image may have already."""
+    return ref_of(line).to_json() if "schema" in line else line
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +112,7 @@ def forecast(
     tally = tally_of(plan, source)
     duplicates = _duplicates(plan, spec, source, whole)
     copies = duplicates["images"] if spec.deduplicates and duplicates else 0
-    calls = tally.images - tally.bad_lines - copies
+    calls = tally.images - tally.bad_lines - copies - whole.found.get(Why.REAPPLIED, 0)
     requests = _requests(spec, source, tally, calls, whole.listed)
     return {
         "schema": SCHEMA,
@@ -114,6 +121,8 @@ def forecast(
         "engine": spec.engine,
         "write_back": list(spec.write_back),
         "dedupe": spec.dedupe,
+        "mode": spec.mode,
+        "found": whole.found,
         "listed": whole.listed,
         "images": tally.images,
         "bytes": tally.bytes,

@@ -17,6 +17,7 @@ from tagmill.producer.embedded import Embedded
 from tagmill.producer.follow import Follower, refilling
 from tagmill.producer.interrupts import Interrupt, interrupts
 from tagmill.producer.live import LiveRun
+from tagmill.producer.modes import against_state
 from tagmill.producer.planning import pass_planner, refuse_empty, reopen_source
 from tagmill.producer.preparation import SANDBOX, RunOptions, account_rate, clear, prepare
 from tagmill.producer.reach import open_board
@@ -66,7 +67,7 @@ class Launch:
     def go(self, *, detach: bool) -> Json:
         """Return the summary when the run is completed, paused, cancelled or left."""
         summary = self._embedded() if self.spec.embedded else self._fleet(detach=detach)
-        if summary["state"] == "completed" and not summary["planned"]:
+        if summary["state"] == "completed" and not summary["planned"] and not self.spec.state.get("base"):
             raise NotFoundError(f"no images in {SourceSpec.from_json(self.spec.source).uri}")
         return summary
 
@@ -77,9 +78,10 @@ class Launch:
         source = SourceSpec.from_json(self.spec.source)
         write_back = ", ".join(self.spec.write_back) or "none"
         policy = f", policy: {canonical_hash(self.spec.policy)}" if self.spec.policy else ""
+        since = f", images: {self.spec.mode}" if self.spec.state.get("base") else ""
         return (
             f"run {self.spec.run_id}: {source.uri} with {self.spec.engine} at "
-            f"{self.spec.planned_rate:g} calls/s or less, write-back: {write_back}{policy}"
+            f"{self.spec.planned_rate:g} calls/s or less, write-back: {write_back}{policy}{since}"
         )
 
     def message(self) -> str | None:
@@ -208,6 +210,7 @@ def create_run(
     runs = open_runs(settings)
     if not runs.is_free(spec.run_id):
         raise exists(spec.run_id)
+    spec = against_state(runs.files, spec, source, options)
     if source.input is None:
         refuse_empty(reopen_source(runs, spec, lambda: listing_client(settings.s3_endpoint_url)))
     spec, probes = clear(settings, spec, source, dialogue)

@@ -60,6 +60,7 @@ class LiveRun:
             counts=self._of_run,
             drawn=self._drawn(),
             control=self.control(),
+            found=self._images.found(),
         )
 
     def errors(self) -> dict[str, int]:

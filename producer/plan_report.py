@@ -31,6 +31,9 @@ def size(count: int) -> str:
 def _lines(forecast: Json) -> Iterator[str]:
     yield f"run {forecast['run_id']}: {forecast['source']}, planned and not started"
     yield f"  {_amount(forecast)} of {forecast['listed']:,} things that were listed"
+    if forecast["found"]:
+        found = (f"{count:,} {why}" for why, count in forecast["found"].items())
+        yield f"  since the last run: {', '.join(found)} (mode {forecast['mode']})"
     if forecast["skipped"]:
         yield "  passed over: " + ", ".join(f"{count:,} {why}" for why, count in forecast["skipped"].items())
     yield from _largest("types", forecast["types"], "type")

@@ -20,6 +20,7 @@ from tagmill.producer.launch import (
     open_runs,
     refuse_cancelled,
 )
+from tagmill.producer.modes import against_state
 from tagmill.producer.planning import pass_planner, refuse_empty, reopen_source
 from tagmill.producer.preparation import RunOptions, account_rate, clear, clearance_of, prepare
 from tagmill.producer.safety import Dialogue
@@ -44,6 +45,7 @@ def create_planned(settings: Settings, source: SourceSpec, options: RunOptions) 
     runs = open_runs(settings)
     if not runs.is_free(spec.run_id):
         raise exists(spec.run_id)
+    spec = against_state(runs.files, spec, source, options)
     if source.input is None:
         refuse_empty(reopen_source(runs, spec, lambda: listing_client(settings.s3_endpoint_url)))
     copy_list(runs, spec, source)

@@ -16,6 +16,7 @@ from tagmill.worker.store.plan import Plan, Planned, PlanSummary, ShardHeader
 CHUNK_SECONDS = 60.0  #: what a chunk should take at the planned rate
 PARALLEL_CHUNKS = 4  #: chunks that share the rate, as a guess before any worker is known
 MIN_CHUNK, MAX_CHUNK = 10, 1_000
+DISAPPEARED = "disappeared"  #: why something is told of that the source did not list
 
 Listing = Callable[[Cursor, int], Iterable[Listed]]  #: (after, images planned so far) -> what comes next
 #: Looks for equal content when all is listed; what it found, None when it was stopped.
@@ -46,6 +47,7 @@ class _Position:
     listed: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     replaced: Counts | None = None  #: of a later pass
+    found: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def after(cls, header: ShardHeader) -> _Position:
@@ -56,7 +58,17 @@ class _Position:
             header.listed,
             Counter(header.skipped),
             Counts.from_json(header.replaced) if header.replaced else None,
+            Counter(header.found),
         )
+
+    def take(self, item: Listed) -> None:
+        """Count what was come upon, and remember to go on behind it."""
+        self.cursor = item.cursor
+        self.listed += item.why != DISAPPEARED
+        if item.why is not None:
+            self.found[item.why] += 1
+        elif item.ref is None:
+            self.skipped[item.skipped or "unknown"] += 1
 
     def replace(self, rows: Iterable[Json]) -> None:
         """Count rows that the pass replaces."""
@@ -95,10 +107,8 @@ class Planner:
         for item in self._listing(position.cursor, position.planned):
             if stopped():
                 return None
-            position.listed += 1
-            position.cursor = item.cursor
+            position.take(item)
             if item.ref is None:
-                position.skipped[item.skipped or "unknown"] += 1
                 continue
             images.append(Planned(item.ref, item.row))
             if len(images) == self._shard_size:
@@ -117,13 +127,19 @@ class Planner:
             return None
         skipped = dict(sorted(position.skipped.items()))
         summary = PlanSummary(
-            position.shard, position.planned, position.listed, skipped, duplicates=duplicates
+            position.shard,
+            position.planned,
+            position.listed,
+            skipped,
+            duplicates=duplicates,
+            found=dict(sorted(position.found.items())),
         )
         self._plan.finish(summary)
         return self._plan.summary()  # of whoever came first
 
     def _write(self, position: _Position, images: list[Planned]) -> bool:
-        position.replace(image.row for image in images if image.row is not None)
+        if self._plan.pass_no:
+            position.replace(image.row for image in images if image.row is not None)
         header = ShardHeader(
             shard=position.shard,
             count=len(images),
@@ -134,6 +150,7 @@ class Planner:
             skipped=dict(sorted(position.skipped.items())),
             replaced=position.replaced.to_json() if position.replaced else None,
             deduplicated=self._search is not None,
+            found=dict(sorted(position.found.items())),
         )
         if not self._plan.write(header, images):
             return False

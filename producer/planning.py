@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import orjson
 
 from tagmill.producer.duplicates import find_duplicates
-from tagmill.producer.planner import ChunkSizing, Planner, Search
+from tagmill.producer.incremental import Incremental
+from tagmill.producer.meeting import meeting
+from tagmill.producer.planner import ChunkSizing, Listing, Planner, Search
 from tagmill.producer.revision import Revision
 from tagmill.producer.selection import limited, sample_threshold, sampled
 from tagmill.producer.sources.base import Cursor, Listed, Source
@@ -20,6 +22,7 @@ from tagmill.worker.store.duplicates import Duplicates
 from tagmill.worker.store.passes import PassKind, PassSpec
 from tagmill.worker.store.plan import Plan
 from tagmill.worker.store.runs import Runs, RunSpec
+from tagmill.worker.store.states import States
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -65,9 +68,21 @@ def pass_planner(runs: Runs, spec: RunSpec, current: PassSpec, s3_client: Callab
 
 
 def make_planner(runs: Runs, spec: RunSpec, source: Source) -> Planner:
-    chosen = SourceSpec.from_json(spec.source)
     sizing = ChunkSizing(spec.planned_rate, spec.chunk_size)
     plan = Plan(runs.files, spec.run_id, 0)
+    search = _search(runs, spec, plan) if spec.deduplicates else None
+    listing = _since(runs, spec, source) if spec.state.get("base") else _selected(runs, spec, source)
+    return Planner(plan, listing, shard_size=spec.shard_size, sizing=sizing, search=search)
+
+
+def _since(runs: Runs, spec: RunSpec, source: Source) -> Listing:
+    """List beside the state that an earlier run left."""
+    state = States(runs.files, spec.state["name"]).state(spec.state["base"])
+    return Incremental(runs.files, spec, meeting(SourceSpec.from_json(spec.source), source, state)).list
+
+
+def _selected(runs: Runs, spec: RunSpec, source: Source) -> Listing:
+    chosen = SourceSpec.from_json(spec.source)
 
     def listing(after: Cursor, planned: int) -> Iterable[Listed]:
         items: Iterable[Listed] = source.list(after)
@@ -76,8 +91,7 @@ def make_planner(runs: Runs, spec: RunSpec, source: Source) -> Planner:
         most = min(chosen.limit or NO_LIMIT, chosen.sample or NO_LIMIT)
         return limited(items, most, planned)
 
-    search = _search(runs, spec, plan) if spec.deduplicates else None
-    return Planner(plan, listing, shard_size=spec.shard_size, sizing=sizing, search=search)
+    return listing
 
 
 def _search(runs: Runs, spec: RunSpec, plan: Plan) -> Search:

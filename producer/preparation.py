@@ -10,6 +10,7 @@ from decimal import Decimal
 import structlog
 
 from tagmill.config.settings import Settings
+from tagmill.producer.modes import check_mode
 from tagmill.producer.policy_file import read_policy
 from tagmill.producer.safety import EFFECTS, Clearance, Dialogue
 from tagmill.producer.sources.s3_client import listing_client
@@ -42,6 +43,8 @@ class RunOptions:
     run_id: str | None = None
     shared_path: bool = False
     force: bool = False
+    mode: str | None = None  #: which images of a source that is known; None: what fits
+    retag_older_than: float | None = None  #: seconds
 
 
 def choose_engine(settings: Settings, kind: Kind, *, asks: bool = True) -> str:
@@ -142,6 +145,7 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions, *, asks
     """Raise `ConfigError` for what must not start; without `asks` it need not have credentials."""
     refuse_private_folder(settings, source.kind, shared_path=options.shared_path)
     refuse_unwritable_links(settings, source.kind)
+    check_mode(source, options.mode, options.retag_older_than)
     if settings.max_cost is not None and settings.price_per_1000 is None:
         raise ConfigError("a cap on the cost needs a price: set TAGMILL_PRICE_PER_1000 or --price-per-1000")
     engine = choose_engine(settings, source.kind, asks=asks)

@@ -53,6 +53,8 @@ def describe_summary(
     ]
     if passed_over:
         lines.append(f"  passed over: {_nonzero(passed_over)}")
+    if (incremental := summary.get("incremental")) is not None:  # older runs say nothing of it
+        lines.append(f"  {_since(incremental)}")
     if summary["duplicate"]:
         lines.append(f"  {_saved(summary['saved'])}")
     if any(summary["writes"].values()):
@@ -98,6 +100,13 @@ def _calls(summary: Json) -> str:
     extra = _nonzero({name.replace("_", " "): summary[name] for name in told})
     cost = "" if summary["cost"] is None else f", cost {summary['cost']:.2f}"
     return (f" ({extra})" if extra else "") + cost
+
+
+def _since(incremental: Json) -> str:
+    """What became of the source since the run before."""
+    images = incremental["images"]
+    asked = any(count for why, count in images.items() if why not in {"unchanged", "disappeared"})
+    return f"{'' if asked else 'nothing new: '}{_nonzero(images)} ({incremental['mode']})"
 
 
 def _saved(saved: Json) -> str:

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 
 from tagmill.worker.counts import Counts
 from tagmill.worker.followers import begin_followers
+from tagmill.worker.remembering import remember
 from tagmill.worker.store.base import Files
+from tagmill.worker.store.departures import Departures
 from tagmill.worker.store.manifest import Manifest, ShardEntry
 from tagmill.worker.store.parts import Parts
 from tagmill.worker.store.passes import PassSpec
@@ -42,12 +44,15 @@ class Compaction:
         if self._manifest.counts().waiting:
             begin_followers(self._files, self._spec.run_id, self._current)
         else:
+            remember(self._files, self._spec, self._current)
             self._write_views(drawn)
 
     def _write_views(self, drawn: int) -> None:
         """Of a finished pass."""
-        planned = Plan(self._files, self._spec.run_id, 0).planned()
+        tagged = Plan(self._files, self._spec.run_id, 0)
+        planned = tagged.planned()
         View(self._files, self._spec.run_id, self._current.number + 1).write(planned)
+        Departures(self._files, self._spec.run_id).write_view()
         final = summary(
             self._spec,
             self._current,
@@ -57,6 +62,7 @@ class Compaction:
             drawn=drawn,
             control=Runs(self._files).control(self._spec.run_id),
             finished_at=self._manifest.finished_at(),
+            found=tagged.found(),
         )
         write_summary(self._files, self._spec.run_id, final)
 

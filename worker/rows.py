@@ -19,6 +19,7 @@ from tagmill.worker.models import (
     Json,
     LocalFile,
     Outcome,
+    Place,
     S3Object,
     Source,
     Status,
@@ -58,7 +59,7 @@ def row_for(context: RowContext, chunk: Chunk, index: int, planned: Planned, out
     earlier = planned.row
     if earlier is None:
         row = build_row(context, chunk.shard, chunk.offset + index, planned.ref, outcome)
-    elif outcome.status is Status.CANCELLED and not is_waiting(earlier):
+    elif outcome.status is Status.CANCELLED and context.pass_no and not is_waiting(earlier):
         row = left_row(context, earlier, outcome)
     else:
         row = later_row(context, earlier, planned.ref, outcome)
@@ -126,6 +127,27 @@ def left_row(context: RowContext, earlier: Json, outcome: Outcome) -> Json:
     """The row of an image that a later pass leaves as it was, though it may have cost something."""
     kept = {name: value for name, value in earlier.items() if name != PREVIOUS}
     return kept | {"pass": context.pass_no} | _spent(context, earlier, outcome)
+
+
+def again(row: Json, ref: ImageRef, run_id: str, place: Place) -> Json:
+    """The plan line of an image that `run_id` gives the answer of an earlier run once more, at no cost."""
+    source = ref.at(ref_of(row).behind).source
+    return {
+        **row,
+        "run_id": run_id,
+        "pass": 0,
+        "shard": place[0],
+        "index": place[1],
+        "source": _source(source),
+        "status": Status.TAGGED.value,
+        "duplicate_of": None,
+        "flags": [flag for flag in row["flags"] if flag not in OWN_FLAGS],
+        "attempts": 0,
+        "calls": 0,
+        "maybe_charged": 0,
+        "cost": None,
+        "writes": {},
+    }
 
 
 def _spent(context: RowContext, earlier: Json, outcome: Outcome) -> Json:

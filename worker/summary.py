@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import orjson
@@ -17,10 +18,11 @@ from tagmill.worker.store.plan import Plan
 from tagmill.worker.store.runs import Control, RunSpec, Verb
 from tagmill.worker.store.view import SINGLE_FILE_ROWS
 
+NOTHING: Mapping[str, int] = {}
 _STATES = {Verb.PAUSE: "paused", Verb.CANCEL: "cancelled", Verb.RESUME: "running"}
 
 
-def summary(
+def summary(  # noqa: PLR0913 - what it is made of
     spec: RunSpec,
     current: PassSpec,
     *,
@@ -30,8 +32,9 @@ def summary(
     drawn: int = 0,
     control: Control | None = None,
     finished_at: str | None = None,
+    found: Mapping[str, int] = NOTHING,
 ) -> Json:
-    """`drawn`: calls of the budget that were drawn or lost.
+    """`drawn`: calls of the budget that were drawn or lost. `found`: in a known source, images by why.
 
     `finished_at` None: the pass is not finished, and `control` says what it is doing.
     """
@@ -63,6 +66,7 @@ def summary(
         "manifest": f"{run_dir}/{rows}",
         "warnings": spec.warnings,
         "saved": {"calls": counts.duplicate, "cost": cost_of(counts.duplicate, spec.price_per_1000)},
+        "incremental": {"mode": spec.mode, "images": dict(found)} if spec.state.get("base") else None,
     }
 
 

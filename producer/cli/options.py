@@ -69,3 +69,13 @@ def parse_rate(text: str | None) -> Rate | None:
         return Rate.parse(text) if text is not None else None
     except ValueError as error:
         raise ConfigError(f"--rate: {error}") from None
+
+
+def parse_duration(flag: str, text: str | None) -> float | None:
+    """Return seconds. Raise `ConfigError`."""
+    from tagmill.config.amounts import duration  # noqa: PLC0415 - `--help` need not pay for it
+
+    try:
+        return duration(text) if text is not None else None
+    except ValueError as error:
+        raise ConfigError(f"{flag}: {error}") from None

@@ -20,6 +20,7 @@ from tagmill.producer.cli.options import (
     RunStore,
     StateDir,
     caps_of,
+    parse_duration,
     parse_rate,
     settings_of,
 )
@@ -71,6 +72,12 @@ def run(  # noqa: PLR0913 - an option each
     force: Annotated[
         bool, typer.Option("--force", help="Pay also for what an earlier run has tagged.")
     ] = False,
+    mode: Annotated[
+        str | None, typer.Option(help="changed, missing or all: which images of a source tagged before.")
+    ] = None,
+    retag_older_than: Annotated[
+        str | None, typer.Option(help="Ask anew for what was answered longer ago, such as 90d.")
+    ] = None,
     dedupe: Annotated[
         str | None, typer.Option(help="off or exact: ask once for what has equal content.")
     ] = None,
@@ -132,8 +139,9 @@ def run(  # noqa: PLR0913 - an option each
     )
     frozen = [engine, write_back, sidecar_prefix, dedupe, policy, transfer, keep_uploads, chunk_size]
     frozen += [selection != SourceOptions(), rate, run_id, price_per_1000, shared_path, force]
-    frozen += [workflow_id, task_name]
-    options = RunOptions(rate=parse_rate(rate), run_id=run_id, shared_path=shared_path, force=force)
+    frozen += [mode, retag_older_than, workflow_id, task_name]
+    age = parse_duration("--retag-older-than", retag_older_than)
+    options = RunOptions(parse_rate(rate), run_id, shared_path, force, mode, age)
     caps = {"max_calls": max_calls, "max_cost": max_cost, "max_duration": max_duration}
     said_caps = caps_of(settings, caps | {"max_failure_rate": max_failure_rate})
     asking = dialogue(as_json=as_json)

@@ -18,7 +18,8 @@ class Listed:
     ref: ImageRef | None
     cursor: Cursor  #: continue after this very item
     skipped: str | None = None  #: such as `folder`, `empty`, `extension`, `excluded`, `size`, `older`
-    row: Json | None = None  #: for a later pass: the row that stands for the image so far
+    row: Json | None = None  #: the row that stands for the image so far, or whose answer it gets once more
+    why: str | None = None  #: over a known source: why it is planned, or is not
 
 
 class Source(Protocol):

@@ -90,7 +90,7 @@ def test_a_second_run_pays_for_nothing_and_writes_nothing(library: Library) -> N
     first, _ = library.run("first")
     assert (first["tagged"], first["calls"], library.calls) == (len(KEYS), len(KEYS), len(KEYS))
 
-    second, requests = library.run("second")
+    second, requests = library.run("second", "--mode", "all")
     with library.deployment.explained():
         rows = assert_whole(library.deployment.run("second"), library.ids)
         assert {row["status"] for row in rows} == {"skipped"}
@@ -109,7 +109,8 @@ def test_a_second_run_pays_for_nothing_and_writes_nothing(library: Library) -> N
     library.put("in/new.png")
     changed, requests = library.run("changed")
     with library.deployment.explained():
-        assert (changed["tagged"], changed["skipped"], changed["calls"]) == (2, len(KEYS) - 1, 2)
+        assert (changed["planned"], changed["tagged"], changed["calls"]) == (2, 2, 2)
+        assert changed["incremental"]["images"] == {"new": 1, "changed": 1, "unchanged": len(KEYS) - 1}
         assert requests["CopyObject"] == 2
 
 
@@ -201,7 +202,7 @@ def test_several_places_are_written_asked_and_undone_together(library: Library) 
         assert first["writes"]["written"] == len(places) * len(KEYS)
 
     library.client.delete_object(Bucket=library.bucket, Key=f"{KEYS[0]}.tags.json")
-    second, _ = library.run("second", "--write-back", ",".join(places))
+    second, _ = library.run("second", "--mode", "all", "--write-back", ",".join(places))
     with deployment.explained():
         assert (second["skipped"], second["tagged"], library.calls) == (len(KEYS) - 1, 1, len(KEYS) + 1)
         assert (second["writes"]["unchanged"], second["writes"]["written"]) == (2, 1)

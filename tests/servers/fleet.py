@@ -46,7 +46,7 @@ PIXEL = base64.b64decode(
 SUMMARY_KEYS = [
     *("schema", "run_id", "state", "reason", "pass", "planned", "tagged", "failed", "skipped", "duplicate"),
     *("quarantined", "cancelled", "remaining", "calls", "maybe_charged", "unaccounted", "throttled", "cost"),
-    *("writes", "duration_s", "run_dir", "manifest", "warnings", "saved"),
+    *("writes", "duration_s", "run_dir", "manifest", "warnings", "saved", "incremental"),
 ]
 
 Json = dict[str, Any]

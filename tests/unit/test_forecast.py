@@ -19,7 +19,8 @@ PRICES = {"put_per_1000": "0.005", "get_per_1000": "0.0004", "as_of": "2026-11-0
 BUCKET = SourceSpec(Kind.S3, "s3://b/in/")
 #: As published: who reads `--json` relies on every one of them.
 KEYS = [
-    *("schema", "run_id", "source", "engine", "write_back", "dedupe", "listed", "images", "bytes", "skipped"),
+    *("schema", "run_id", "source", "engine", "write_back", "dedupe", "mode", "found"),
+    *("listed", "images", "bytes", "skipped"),
     *(
         "types",
         "folders",

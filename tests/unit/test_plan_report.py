@@ -14,6 +14,8 @@ FORECAST: Json = {
     "engine": "filestack",
     "write_back": ["metadata"],
     "dedupe": "off",
+    "mode": "all",
+    "found": {},
     "listed": 1_300_012,
     "images": 1_300_000,
     "bytes": 2_600_000_000_000,

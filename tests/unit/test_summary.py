@@ -21,7 +21,7 @@ KEYS = [
     *("tagged", "failed", "skipped", "duplicate", "quarantined", "cancelled", "remaining"),
     *("calls", "maybe_charged", "unaccounted", "throttled", "cost"),
     *("writes", "duration_s", "run_dir", "manifest", "warnings"),
-    "saved",
+    *("saved", "incremental"),
 ]
 COUNTS = Counts(tagged=5, failed=2, skipped=1, quarantined=1, calls=9, maybe_charged=3, throttled=4)
 

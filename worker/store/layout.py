@@ -5,6 +5,7 @@ from __future__ import annotations
 RUNS = "runs"
 ACCOUNTS = "accounts"
 WEBHOOKS = "webhooks"
+STATES = "state"
 SUCCESS = "_SUCCESS"  #: in a pass's folder: its manifest is whole
 
 
@@ -23,6 +24,10 @@ def webhooks_folder(part: str) -> str:
 
 def pass_folder(run_id: str, pass_no: int) -> str:
     return f"{run_folder(run_id)}/passes/{pass_no:04d}"
+
+
+def state_folder(source: str, number: int) -> str:
+    return f"{STATES}/{source}/{number:08d}"
 
 
 def shard_name(shard: int) -> str:

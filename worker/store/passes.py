@@ -30,7 +30,7 @@ class PassKind(StrEnum):
         """Whether the answer of that row will do, so that the tagging API is not called."""
         if self is PassKind.FOLLOWERS and row["error"] is not None:
             return True  # that of an image with its content will do, too
-        return self not in {PassKind.TAG, PassKind.RETRY} and row["raw_tags"] is not None
+        return self is not PassKind.RETRY and row["raw_tags"] is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,10 @@ _SUFFIX = ".jsonl.gz"
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One image of a plan; in a later pass with the row that stands for it so far."""
+    """One image of a plan; in a later pass with the row that stands for it so far.
+
+    In a first pass, too, where an earlier run's answer is applied once more.
+    """
 
     ref: ImageRef
     row: Json | None = None
@@ -55,6 +58,7 @@ class ShardHeader:
     skipped: dict[str, int] = field(default_factory=dict)  #: so far, by reason
     replaced: Json | None = None  #: counts of all rows planned so far that this pass replaces
     deduplicated: bool = False  #: which images have the content of others is said beside the plan
+    found: dict[str, int] = field(default_factory=dict)  #: so far, over a known source: images by why
 
     def chunks(self, run_id: str, pass_no: int) -> Iterator[Chunk]:
         for offset in range(0, self.count, self.chunk_size):
@@ -72,6 +76,8 @@ class PlanSummary:
     closed: bool = False  #: before the source was read to its end: no shard may follow
     #: `images` that have the content of another, and their `bytes`; None: nobody looked.
     duplicates: Json | None = None
+    #: Over a source that earlier runs knew: images by why they are planned, or are not.
+    found: dict[str, int] = field(default_factory=dict)
 
     def covers(self, shard: int) -> bool:
         """Whether it counts, or was written by a producer while the plan was being closed."""
@@ -132,9 +138,10 @@ class Plan:
     def close(self) -> None:
         """Finish planning where it stands, for good."""
         newest = self.newest()
-        listed, skipped = (newest.listed, newest.skipped) if newest else (0, {})
+        listed, skipped, found = (newest.listed, newest.skipped, newest.found) if newest else (0, {}, {})
         last = newest.shard if newest else -1
-        self.finish(PlanSummary(last + 1, self._planned_up_to(last), listed, skipped, closed=True))
+        images = self._planned_up_to(last)
+        self.finish(PlanSummary(last + 1, images, listed, skipped, closed=True, found=found))
 
     def summary(self) -> PlanSummary | None:
         """None while planning goes on."""
@@ -148,6 +155,11 @@ class Plan:
         """Images planned so far; asked again, it looks at what is new only."""
         last = self._last() if self._summary is None else -1
         return self._summary.images if self._summary is not None else self._planned_up_to(last)
+
+    def found(self) -> dict[str, int]:
+        """Over a known source: images so far, by why they are planned, or are not."""
+        position = self.summary() or self.newest()
+        return position.found if position else {}
 
     def replaced(self) -> Counts:
         """Counts of the rows planned so far that this pass replaces."""

@@ -63,6 +63,11 @@ class RunSpec:
     job_seconds: float | None = None  #: that workflow jobs are expected to take; None: there are none
     job_deadline: float = 900.0  #: seconds after which their images have failed
     planned: bool = False  #: by `tagmill plan`; what was settled at its start is in `start.json`
+    mode: str = "all"  #: or `missing`, `changed`: which images of the source are planned
+    retag_before: str | None = None  #: what was answered before is asked for again; RFC 3339
+    state: Json = field(
+        default_factory=dict
+    )  #: the source's, by `name`, and its number `base`; {}: it has none
 
     @property
     def deduplicates(self) -> bool:

@@ -1,0 +1,81 @@
+"""The state that a run leaves of its source: what was known, less what disappeared, with what it found."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import orjson
+
+from tagmill.worker.joining import joined
+from tagmill.worker.known import Known
+from tagmill.worker.store.base import Files
+from tagmill.worker.store.departures import Departures
+from tagmill.worker.store.passes import PassSpec
+from tagmill.worker.store.runs import RunSpec
+from tagmill.worker.store.scratch import scratch_database
+from tagmill.worker.store.states import Claim, States
+from tagmill.worker.store.view import View
+
+_SCHEMA = "CREATE TABLE found (key BLOB, line BLOB);"
+
+
+def remember(files: Files, spec: RunSpec, current: PassSpec) -> None:
+    """Write the source's next state, once the pass is finished; done again, it changes nothing."""
+    if not spec.state:
+        return
+    states, run, number = States(files, spec.state["name"]), spec.run_id, current.number
+    claim = states.claimed(run, number, after=spec.state["base"]) or states.claim(run, number)
+    with _found(files, spec, number) as found:
+        _write(files, states, claim, found)
+        while states.newest() > claim.number:  # which knew nothing of this pass
+            claim = states.claim(run, number)
+            _write(files, states, claim, found)
+
+
+def revised(before: Iterable[Known], gone: Iterable[Known], found: Iterable[Known]) -> Iterator[Known]:
+    """All three in key order. What disappeared but is known otherwise by now, another run has found."""
+    left = joined(_keyed(before), _keyed(gone))
+    kept = ((key, known) for key, known, departed in left if known is not None and known != departed)
+    for _, known, news in joined(kept, _keyed(found)):
+        if news is None or known is None:
+            yield from (one for one in (known, news) if one is not None)
+        else:
+            yield news.over(known)
+
+
+def _write(files: Files, states: States, claim: Claim, found: sqlite3.Connection) -> None:
+    state = states.state(claim.number)
+    if state.whole():
+        return
+    facts = {"run": claim.run, "pass": claim.pass_no, "base": claim.base, "at": datetime.now(UTC).isoformat()}
+    gone = Departures(files, claim.run).known()
+    state.write(revised(states.state(claim.base).known(), gone, _in_key_order(found)), facts)
+
+
+@contextmanager
+def _found(files: Files, spec: RunSpec, last_pass: int) -> Iterator[sqlite3.Connection]:
+    """A list of handles is in no order, and may name one twice."""
+    with scratch_database(_SCHEMA) as database:
+        rows = map(orjson.loads, View(files, spec.run_id, last_pass + 1).lines())
+        known = filter(None, (Known.of_row(row, spec.created_at) for row in rows))
+        database.executemany("INSERT INTO found VALUES (?, ?)", ((one.key, one.to_line()) for one in known))
+        yield database
+
+
+def _in_key_order(found: sqlite3.Connection) -> Iterator[Known]:
+    lines = found.cursor().execute("SELECT line FROM found ORDER BY key, rowid")
+    last: Known | None = None
+    for (line,) in lines:
+        known = Known.from_line(line)
+        if last is not None and last.id != known.id:
+            yield last
+        last = known
+    if last is not None:
+        yield last
+
+
+def _keyed(known: Iterable[Known]) -> Iterator[tuple[bytes, Known]]:
+    return ((one.key, one) for one in known)
