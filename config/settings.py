@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -113,6 +114,25 @@ Percentage = Annotated[float, BeforeValidator(percentage)]
 Money = Annotated[Decimal, Field(gt=0, max_digits=20)]
 
 
+def _split(value: object) -> object:
+    """A text holds several, joined by commas."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+#: A shorter one could be guessed, and taking it out of logs would make them unreadable.
+WebhookSecrets = Annotated[
+    tuple[Annotated[SecretStr, Field(min_length=8)], ...], Field(min_length=1), BeforeValidator(_split)
+]
+
+
+class WebhookEndpoint(BaseModel):
+    """One webhook of the portal, as we receive it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    secrets: WebhookSecrets  #: any of them may have signed: there are two while one replaces the other
+
+
 class S3Prices(BaseModel):
     """What S3 takes for 1,000 requests, in the currency of the other prices, and when that was looked up."""
 
@@ -194,6 +214,13 @@ class Settings(BaseSettings):
     )  #: one's own, joined by commas: write-back may reach what handles keep there
     s3_endpoint_url: HttpUrl | None = None
 
+    webhooks: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")], WebhookEndpoint] = Field(
+        default={}, repr=False
+    )  #: by the name of the endpoint
+    webhook_secrets: Annotated[WebhookSecrets | None, NoDecode] = None  #: of an endpoint `default`
+    webhook_max_age: Duration | None = None  #: seconds; None: a signature does not grow old
+    webhook_grace: Duration = 60.0  #: seconds in which a run may say that a job is its own
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 
@@ -226,13 +253,22 @@ class Settings(BaseSettings):
             )
         return self
 
+    @property
+    def webhook_endpoints(self) -> dict[str, list[str]]:
+        """Secrets by the name of the endpoint."""
+        found = {name: list(endpoint.secrets) for name, endpoint in self.webhooks.items()}
+        if self.webhook_secrets is not None:
+            found.setdefault("default", []).extend(self.webhook_secrets)
+        return {name: [each.get_secret_value() for each in secrets] for name, secrets in found.items()}
+
     def secrets(self) -> list[str]:
         """Values that must appear nowhere: credentials, AWS' too, and the password in Redis' address."""
         found = [self.filestack_api_key, self.filestack_app_secret]
+        webhooks = [secret for secrets in self.webhook_endpoints.values() for secret in secrets]
         password = urlsplit(self.redis_url).password if self.redis_url else None
         passwords = [password, unquote(password)] if password else []
         others = [value for name in _AWS_SECRETS if (value := os.environ.get(name))]
-        return [secret.get_secret_value() for secret in found if secret] + passwords + others
+        return [secret.get_secret_value() for secret in found if secret] + webhooks + passwords + others
 
     @property
     def has_credentials(self) -> bool:
@@ -271,11 +307,11 @@ def _first_problem(error: ValidationError, flags: Mapping[str, Any]) -> str:
     rule = str(problem["msg"]).removeprefix("Value error, ")
     if not problem["loc"]:
         return rule
-    name = str(problem["loc"][0])
-    if problem["type"] == "extra_forbidden":
+    name, *below = map(str, problem["loc"])
+    if problem["type"] == "extra_forbidden" and not below:
         known = set(Settings.model_fields)
         return f"{TOML_FILE}: {name} is no setting of Tagmill{_suggestion(name, known)}"
-    return f"{_origin(name, flags)}: {rule}"
+    return f"{'.'.join([_origin(name, flags), *below])}: {rule}"
 
 
 def _origin(name: str, flags: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from tagmill.producer.cli.rules import rules
 from tagmill.producer.cli.run import run
 from tagmill.producer.cli.servers import sandbox, worker
 from tagmill.producer.cli.status import list_runs, status, watch
+from tagmill.producer.cli.webhooks import serve, webhooks
 from tagmill.producer.exit_codes import ExitCode, exit_code
 from tagmill.worker.errors import TaggingError
 
@@ -49,6 +50,8 @@ app.command()(undo)
 app.command()(export)
 app.add_typer(policy, name="policy")
 app.add_typer(rules, name="rules")
+app.command()(serve)
+app.add_typer(webhooks, name="webhooks")
 app.command()(sandbox)
 
 

@@ -6,6 +6,7 @@ A sender repeats what it is not sure of, so an event may stand here more than on
 from __future__ import annotations
 
 import itertools
+import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from tagmill.worker.store.layout import webhooks_folder
 ROOT = webhooks_folder("received")
 LATE = timedelta(hours=2)  #: a file comes into the folder of its hour within this, clocks of hosts included
 SKEW = timedelta(minutes=5)  #: between the clocks of hosts
-WORKFLOW = "fs.workflow"
+WORKFLOW, UPLOAD, OVERWRITE, DELETE = "fs.workflow", "fp.upload", "fp.overwrite", "fp.delete"
+_HANDLE = re.compile(r"[A-Za-z0-9_-]{10,64}")  # filestack-js checks [\w-]{20}; documented ones have 19 to 21
 _HOUR = "%Y%m%d/%H"
 _SUFFIX = ".jsonl.gz"
 _NUMBER_WIDTH = 8
@@ -38,6 +40,26 @@ class Event:
     action: str
     text: Json
 
+    @property
+    def handle(self) -> str | None:
+        """Of the file that was uploaded, overwritten or deleted: the last segment of its address."""
+        path = re.split(r"[?#]", str(self.text.get("url", "")))[0]
+        handle = path.rstrip("/").rpartition("/")[2].partition("+")[0]
+        return handle if _HANDLE.fullmatch(handle) else None
+
+    @property
+    def source(self) -> str:
+        """Of a result: the one source of its job, without a query."""
+        return bare(str(self.text["sources"][0]))
+
+    @property
+    def job(self) -> str | None:
+        """Of a result: what tells its job from all others."""
+        if self.action != WORKFLOW:
+            return None
+        text = self.text
+        return str(text.get("jobid") or f"{text['workflow']} {text.get('createdAt')} {self.source}")
+
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         return cls(**value)
@@ -47,13 +69,13 @@ class EventWriter:
     """One process's files; one write at a time."""
 
     def __init__(self, files: Files) -> None:
-        self._files, self._name = files, secrets.token_hex(8)
+        self._files, self.name = files, secrets.token_hex(8)
         self._numbers = itertools.count(1)
 
     def write(self, events: Sequence[Event], now: datetime) -> None:
         """Return once they are durable; raise `RunStoreUnavailableError` otherwise."""
         number = next(self._numbers)
-        name = f"{ROOT}/{now:{_HOUR}}/{self._name}/{number:0{_NUMBER_WIDTH}d}{_SUFFIX}"
+        name = f"{ROOT}/{now:{_HOUR}}/{self.name}/{number:0{_NUMBER_WIDTH}d}{_SUFFIX}"
         self._files.create(name, jsonl.pack(events))
 
 
@@ -63,19 +85,19 @@ class WebhookEvents:
         #: For these actions: where the reader stands, and how far nothing is of interest to it.
         self._ahead: dict[frozenset[str], tuple[Cursor, Cursor]] = {}
 
-    def after(self, cursor: Cursor, actions: Collection[str]) -> Iterator[tuple[Cursor, Event]]:
-        """Yield events with these actions, each with the cursor to go on from once it is done with.
+    def after(self, cursor: Cursor, actions: Collection[str] | None) -> Iterator[tuple[Cursor, Event]]:
+        """Yield events with these actions (None: all), each with the cursor to go on from after it.
 
         Of the last file before that cursor some may come again, as they may anyway.
         """
-        wanted, here = frozenset(actions), dict(cursor)
+        wanted, here = frozenset(actions or ()), dict(cursor)
         base, ahead = self._ahead.get(wanted, ({}, {}))
         if base == here:
             here = dict(ahead)
         done: Cursor = dict(cursor)
         for folder, number in self._numbered(here):
             beyond = _moved(here, folder, number)
-            found = [event for event in self._read(folder, number) if event.action in wanted]
+            found = [event for event in self._read(folder, number) if not wanted or event.action in wanted]
             for left, event in zip(reversed(range(len(found))), found, strict=True):
                 done = done if left else beyond
                 yield done, event
@@ -125,10 +147,9 @@ def find_result(files: Files, workflow_id: str, source_values: Iterable[str], si
     wanted, earliest = {bare(value) for value in source_values}, (since - SKEW).astimezone(UTC)
     for event in WebhookEvents(files).since(since):
         late_enough = datetime.fromisoformat(event.received_at) >= earliest
-        if late_enough and event.action == WORKFLOW and event.text.get("workflow") == workflow_id:
-            sources = event.text.get("sources")
-            if isinstance(sources, list) and len(sources) == 1 and bare(str(sources[0])) in wanted:
-                return event.text
+        is_about_it = event.action == WORKFLOW and event.text["workflow"] == workflow_id
+        if late_enough and is_about_it and event.source in wanted:
+            return event.text
     return None
 
 

@@ -116,13 +116,10 @@ def test_a_result_is_found_by_workflow_and_source() -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        a_result(1, HANDLE, OTHER),
-        a_result(1),
         a_result(1, HANDLE, workflow="another"),
         a_result(1, HANDLE, at=NOW - timedelta(hours=1)),
-        an_event(1, "fs.workflow", workflow=WORKFLOW, sources=HANDLE),
+        a_result(1, OTHER),
         an_event(1, "fp.upload", workflow=WORKFLOW, sources=[HANDLE]),
-        an_event(1, "fs.workflow"),
     ],
 )
 def test_what_is_about_another_job_is_no_result(event: Event) -> None:

@@ -1,0 +1,61 @@
+"""`tagmill serve` and `tagmill webhooks`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from tagmill.producer.cli.options import AsJson, LogFormat, LogLevel, RedisUrl, RunStore, settings_from
+from tagmill.worker.models import SCHEMA
+
+DEFAULT_PORT = 8092
+EXCERPT = 120  #: characters of a body that a line shows
+
+webhooks = typer.Typer(
+    help="Look at the events that the receiver has kept.", no_args_is_help=True, add_completion=False
+)
+
+
+def serve(
+    *,
+    host: Annotated[str, typer.Option(help="Loopback unless you say otherwise.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = DEFAULT_PORT,
+    run_store: RunStore = None,
+    redis_url: RedisUrl = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Receive Filestack's webhooks until told to stop; TERM keeps what is in hand."""
+    settings = settings_from(
+        run_store=run_store, redis_url=redis_url, log_level=log_level, log_format=log_format
+    )
+    from tagmill.worker.webhooks.serve import serve as receive  # noqa: PLC0415 - imports the server
+
+    def say_where(url: str) -> None:
+        for name in settings.webhook_endpoints:
+            typer.echo(f"receiving at {url}/webhooks/filestack/{name}", err=True)
+
+    receive(settings, host=host, port=port, ready=say_where)
+
+
+@webhooks.command()
+def quarantined(*, run_store: RunStore = None, as_json: AsJson = False) -> None:
+    """List signed events that could not be understood or attributed, and why."""
+    from tagmill.worker.s3 import store_client  # noqa: PLC0415 - `--help` need not pay for it
+    from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
+    from tagmill.worker.store.quarantine import Quarantine  # noqa: PLC0415 - as above
+
+    settings = settings_from(run_store=run_store)
+    files = open_files(settings.run_store, lambda: store_client(settings.s3_endpoint_url))
+    found = list(Quarantine(files))
+    if as_json:
+        typer.echo(json.dumps({"schema": SCHEMA, "quarantined": [asdict(one) for one in found]}))
+        return
+    for one in found:
+        body = one.body if isinstance(one.body, str) else json.dumps(one.body, ensure_ascii=False)
+        typer.echo(f"{one.received_at} {one.endpoint} {one.reason}: {body[:EXCERPT]}")
+    if not found:
+        typer.echo("nothing is quarantined")

@@ -1,0 +1,47 @@
+"""Results on their way to the chunk that waits for them: hints, as whoever waits also asks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from tagmill.worker.complaints import Complaints
+from tagmill.worker.errors import RedisUnavailableError
+from tagmill.worker.state.jobs import Jobs
+from tagmill.worker.store.webhook_events import WORKFLOW, Event
+
+MOST = 10_000  #: events that wait for Redis; more are not told of
+WAITS = "hints_not_given"  #: log event
+
+
+class Hints:
+    def __init__(self, jobs: Jobs | None) -> None:
+        """`jobs` None: there is no Redis to tell it to."""
+        self._jobs = jobs
+        self._queue: asyncio.Queue[Event] = asyncio.Queue(MOST)
+        self._complaints = Complaints()
+
+    def put(self, event: Event) -> None:
+        """Tell of a result soon; of any other event there is nobody to tell."""
+        if self._jobs is not None and event.action == WORKFLOW and event.text.get("jobid"):
+            with contextlib.suppress(asyncio.QueueFull):
+                self._queue.put_nowait(event)
+
+    async def give(self) -> None:
+        """Tell of one result after the other, for ever; return at once without a Redis."""
+        while self._jobs is not None:
+            event = await self._queue.get()
+            try:
+                await hand_over(self._jobs, event)
+                self._complaints.forget(WAITS)
+            except RedisUnavailableError as error:
+                self._complaints.say(WAITS, error)
+
+
+async def hand_over(jobs: Jobs, event: Event) -> bool:
+    """Tell the chunk that waits for that result; return whether one does. Raise `RedisUnavailableError`."""
+    job_id = str(event.text.get("jobid"))
+    waiting = await jobs.find(job_id)
+    if waiting is not None:
+        await jobs.deliver(waiting.chunk, job_id, event.text)
+    return waiting is not None
