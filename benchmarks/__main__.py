@@ -20,6 +20,7 @@ from benchmarks import (
     startup,
     tag_window,
     throughput,
+    webhooks,
     writing,
 )
 from benchmarks.tables import Table, keep, machine
@@ -35,6 +36,7 @@ SUBJECTS: dict[str, Callable[[], Iterator[Table]]] = {
     "writing": writing.tables,
     "export": export.tables,
     "tag-window": tag_window.tables,
+    "webhooks": webhooks.tables,
 }
 
 
