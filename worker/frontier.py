@@ -69,6 +69,11 @@ class Frontier:
         planned = self._planned
         return planned is not None and not self._waiting and len(self.compacted) >= planned.shards
 
+    @property
+    def planned(self) -> bool:
+        """Whether planning was finished at the last look."""
+        return self._planned is not None
+
     def entry(self, shard: int) -> ShardEntry:
         """Return what a compacted shard holds."""
         return self._manifest.entry(shard)

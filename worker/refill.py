@@ -24,6 +24,7 @@ from tagmill.worker.models import Chunk
 from tagmill.worker.pace import Pace, Sample
 from tagmill.worker.state.board import Board, Place
 from tagmill.worker.store.base import Files
+from tagmill.worker.store.event_runs import EventLog, is_over
 from tagmill.worker.store.grants import run_grants
 from tagmill.worker.store.parts import Parts
 from tagmill.worker.store.passes import Passes, PassKind, PassSpec
@@ -176,7 +177,7 @@ class OpenPass:
     """A pass under way, as its refiller sees it."""
 
     def __init__(self, files: Files, board: Board, spec: RunSpec, current: PassSpec) -> None:
-        self.spec, self.number = spec, current.number
+        self.spec, self.number, self._files = spec, current.number, files
         self._board, self._run_id, self._pass_no = board, spec.run_id, current.number
         self._compaction = Compaction(files, spec, current)
         self._parts = Parts(files, spec.run_id, current.number)
@@ -198,6 +199,8 @@ class OpenPass:
         """Take in what was committed, compact whole shards; return whether the pass is finished now."""
         if self._planned_here:
             self._go_on_planning()
+        if self.number == 0 and is_over(self.spec, datetime.now(UTC)) and not self.frontier.planned:
+            self._end_planning()
         done = self._done()
         self.frontier.commit(done)
         self._recount(done)
@@ -239,13 +242,19 @@ class OpenPass:
         A worker that takes one from now on hears at once that it is not to be worked on.
         """
         if not self._planned_here:  # its images have waited in vain, and each needs its row
-            self.frontier.plan.close()
+            self._end_planning()
         window = self.frontier.window(MAX_WINDOW)
         leased = self._board.leased(window)
         free = [chunk for chunk in window if chunk.id not in leased][:CANCELLED_PER_TICK]
         with ThreadPoolExecutor(SETTLERS) as settlers:
             list(settlers.map(self._cancellation.settle, free))
         self.frontier.commit((chunk.shard, chunk.offset) for chunk in free)
+
+    def _end_planning(self) -> None:
+        if self.spec.open_until is None:
+            self.frontier.plan.close()
+        else:
+            EventLog(self._files, self._run_id).seal()
 
     def _go_on_planning(self) -> None:
         """Begin, or begin again after a failure, which is raised."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -59,6 +60,7 @@ class ShardHeader:
     replaced: Json | None = None  #: counts of all rows planned so far that this pass replaces
     deduplicated: bool = False  #: which images have the content of others is said beside the plan
     found: dict[str, int] = field(default_factory=dict)  #: so far, over a known source: images by why
+    last: bool = False  #: empty, and nothing follows: the end of a plan that several writers append to
 
     def chunks(self, run_id: str, pass_no: int) -> Iterator[Chunk]:
         for offset in range(0, self.count, self.chunk_size):
@@ -118,7 +120,9 @@ class Plan:
         found = (
             int(name.removesuffix(_SUFFIX)) for name in self._files.names(f"{self._folder}/plan", beyond)
         )
-        return whole, [shard for shard in found if whole is None or whole.covers(shard)]
+        # A listing may show what was written while it went on, and not what was written just before that.
+        in_turn = itertools.takewhile(lambda pair: pair[0] == pair[1], enumerate(found, after + 1))
+        return whole, [shard for _, shard in in_turn if whole is None or whole.covers(shard)]
 
     def lines(self, shard: int) -> list[bytes]:
         """The images of a shard as JSON."""

@@ -68,6 +68,8 @@ class RunSpec:
     state: Json = field(
         default_factory=dict
     )  #: the source's, by `name`, and its number `base`; {}: it has none
+    lane: str = "backfill"  #: the queue of its chunks
+    open_until: str | None = None  #: RFC 3339: several writers plan it until then; None: one producer does
 
     @property
     def deduplicates(self) -> bool:

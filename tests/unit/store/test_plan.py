@@ -134,3 +134,11 @@ def test_threads_may_share_a_plan() -> None:
             assert [image.ref.id for image in images] == [
                 f"filestack:h{50 * chunk.shard + chunk.offset + index}" for index in range(10)
             ]
+
+
+def test_a_listing_with_a_hole_is_believed_up_to_it() -> None:
+    run = SmallRun(MemoryFiles())
+    for _ in range(3):
+        run.shard(1, 1)
+    del run.files.contents[f"runs/{RUN}/passes/0000/plan/00000001.jsonl.gz"]  # type: ignore[attr-defined]
+    assert run.plan.shards() == [0]

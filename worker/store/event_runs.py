@@ -1,0 +1,194 @@
+"""Runs of an hour whose images become due one by one, told by several writers at once.
+
+The plan of such a run is a log. Every shard goes to the next free number by create-if-absent, and so does the
+empty last shard that seals the log: what stands before it counts, and nothing can follow it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from tagmill.worker.events import Event, Recent, Verdict, newest_of_each, record_of
+from tagmill.worker.models import Json, Place
+from tagmill.worker.rows import again
+from tagmill.worker.store.base import Files
+from tagmill.worker.store.plan import Plan, Planned, PlanSummary, ShardHeader
+from tagmill.worker.store.runs import Runs, RunSpec
+
+HOUR = timedelta(hours=1)
+SEAL_AFTER = timedelta(seconds=30)  #: the end of the hour: writers' clocks differ
+CHUNK_SIZE = 10  #: images: small, so that several workers share a burst
+READERS = 16  #: threads: a store far away answers slowly
+
+log = structlog.get_logger()
+
+
+def event_run_id(name: str, hour: datetime) -> str:
+    return f"events-{name}-{hour:%Y%m%d}t{hour:%H}z"
+
+
+def is_over(spec: RunSpec, now: datetime) -> bool:
+    """Whether its log is to be sealed; never of a run that one producer plans."""
+    return spec.open_until is not None and now >= datetime.fromisoformat(spec.open_until) + SEAL_AFTER
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    run_id: str  #: of the hour at hand
+    verdicts: Counter[Verdict]  #: of the events; of several of one name the newest alone is told of
+
+
+class EventRuns:
+    """One writer's way to the runs of one name; not to be shared between threads."""
+
+    def __init__(
+        self,
+        files: Files,
+        template: RunSpec,
+        name: str,
+        *,
+        prepare: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`template`: each hour's specification but for its id and times. `prepare`: before a run is made.
+
+        Raise `ConfigError` for a name that makes no run id.
+        """
+        self._files, self._runs, self._template, self._name = files, Runs(files), template, name
+        self._prepare, self._clock = prepare, clock
+        self._hour = _hour_of(clock())
+        self._runs.is_free(event_run_id(name, self._hour))
+        self._recent = Recent()
+        self._log: EventLog | None = None
+        self._made = ""  #: the run that surely exists
+
+    def append(self, events: Sequence[Event]) -> Appended:
+        """Put images into the log. When it returns, each new one stands there for good, exactly once.
+
+        What the logs of this hour and the last one tell already is left out, whoever wrote it. Raise
+        `RunStoreUnavailableError`: call again with the same.
+        """
+        self._hour = max(self._hour, _hour_of(self._clock()))
+        while True:
+            now, hour_log = self._clock(), self._read_log()
+            judged = [(event, self._recent.judge(event, now)) for event in newest_of_each(events)]
+            new = [event for event, verdict in judged if verdict is Verdict.NEW]
+            if hour_log.sealed:
+                self._hour += HOUR
+            elif not new or self._write(hour_log, new, now):
+                return Appended(hour_log.run_id, Counter(verdict for _, verdict in judged))
+
+    def _write(self, hour_log: EventLog, new: Sequence[Event], now: datetime) -> bool:
+        if self._made != hour_log.run_id:
+            self._make_run(hour_log.run_id)
+        record = record_of(new, now)
+        written = hour_log.append(new, record)
+        if written:
+            self._recent.note(record)
+        return written
+
+    def _read_log(self) -> EventLog:
+        """Return the hour's log, having taken in what others appended since the last look."""
+        run_id = event_run_id(self._name, self._hour)
+        if self._log is None or self._log.run_id != run_id:
+            self._end_log_before(run_id)
+            self._log = EventLog(self._files, run_id, self._template.chunk_size or CHUNK_SIZE)
+        for record in self._log.read_on():
+            self._recent.note(record)
+        return self._log
+
+    def _end_log_before(self, run_id: str) -> None:
+        """Read and seal the newest earlier log: whoever is about to append there must come here and read."""
+        stem = event_run_id(self._name, self._hour).removesuffix(f"{self._hour:%Y%m%dt%Hz}")
+        ids = [id_ for id_ in self._runs.ids() if id_.startswith(stem) and len(id_) == len(run_id)]
+        if earlier := max((id_ for id_ in ids if id_ < run_id), default=None):
+            for record in EventLog(self._files, earlier).seal():
+                self._recent.note(record)
+
+    def _make_run(self, run_id: str) -> None:
+        """Make the hour's run unless it is there, perhaps by a writer that was told otherwise."""
+        spec = dataclasses.replace(
+            self._template,
+            run_id=run_id,
+            created_at=self._clock().isoformat(),
+            open_until=(self._hour + HOUR).isoformat(),
+        )
+        if self._runs.is_free(run_id):
+            self._prepare(run_id)
+            self._runs.create(spec)
+        there = self._runs.read(run_id)
+        if dataclasses.replace(there, created_at=spec.created_at) != spec:
+            log.warning("event_run_has_other_settings", run_id=run_id, until=spec.open_until)
+        self._made = run_id
+
+
+class EventLog:
+    """The plan of one run. There are no holes between its shards: who has read the newest knows all."""
+
+    def __init__(self, files: Files, run_id: str, chunk_size: int = CHUNK_SIZE) -> None:
+        self.run_id = run_id
+        self._plan, self._chunk_size = Plan(files, run_id, 0), chunk_size
+        self._newest: ShardHeader | None = None  #: all up to it were read
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the last shard was read."""
+        return self._newest is not None and self._newest.last
+
+    def read_on(self) -> Iterator[Json]:
+        """Yield the records of the shards that others appended since the last look."""
+        if self.sealed:
+            return
+        beyond = self._plan.shards(after=self._newest.shard if self._newest else -1)
+        with ThreadPoolExecutor(READERS) as readers:
+            for header in readers.map(self._plan.header, beyond):
+                self._newest = header
+                yield header.cursor
+
+    def append(self, events: Sequence[Event], record: Json) -> bool:
+        """Return False when another writer was faster: read on, and try again unless the log is sealed."""
+        return self._write(events, record)
+
+    def seal(self) -> list[Json]:
+        """End the log, unless it is ended, and with it the planning of its run; return what was read on."""
+        records = list(self.read_on())
+        while not self.sealed and not self._write([], {}, last=True):
+            records += self.read_on()
+        assert self._newest is not None  # noqa: S101 - the last one
+        self._plan.finish(PlanSummary(self._newest.shard + 1, self._newest.first, self._newest.listed, {}))
+        return records
+
+    def _write(self, events: Sequence[Event], record: Json, *, last: bool = False) -> bool:
+        before = self._newest
+        planned = before.first + before.count if before else 0
+        header = ShardHeader(
+            shard=before.shard + 1 if before else 0,
+            count=len(events),
+            first=planned,
+            chunk_size=self._chunk_size,
+            cursor=record,
+            listed=planned + len(events),
+            last=last,
+        )
+        images = [self._placed(event.image, (header.shard, index)) for index, event in enumerate(events)]
+        if not self._plan.write(header, images):
+            return False
+        self._newest = header
+        return True
+
+    def _placed(self, image: Planned, place: Place) -> Planned:
+        """Return an image that comes with its answer as one that has it here, at no cost."""
+        if image.row is None:
+            return image
+        return Planned(image.ref, again(image.row, image.ref, self.run_id, place))
+
+
+def _hour_of(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
