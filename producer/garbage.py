@@ -8,10 +8,18 @@ from datetime import datetime, timedelta
 
 from tagmill.worker.models import SCHEMA, Json
 from tagmill.worker.store.base import Files
-from tagmill.worker.store.layout import ACCOUNTS, RUNS, account_folder, pass_folder, run_folder
+from tagmill.worker.store.layout import (
+    ACCOUNTS,
+    RUNS,
+    account_folder,
+    pass_folder,
+    run_folder,
+    state_folder,
+)
 from tagmill.worker.store.manifest import Manifest
 from tagmill.worker.store.passes import Passes
 from tagmill.worker.store.runs import Runs, Verb
+from tagmill.worker.store.states import State, States, known_sources
 from tagmill.worker.store.undo import UndoValues
 
 SCRATCH_AGE = timedelta(days=1)  #: a probe or a write takes seconds, a clock may be late
@@ -44,6 +52,7 @@ class Garbage:
     runs: list[Candidate] = field(default_factory=list)
     undo: list[str] = field(default_factory=list)  #: folders of former values
     grants: list[str] = field(default_factory=list)  #: folders, of days and months that are over
+    states: list[str] = field(default_factory=list)  #: folders, that newer ones replaced
     scratch: list[str] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)  #: run -> why, of those old enough
 
@@ -57,6 +66,7 @@ class Garbage:
             ],
             "undo": self.undo,
             "grants": self.grants,
+            "states": self.states,
             "scratch": self.scratch,
             "kept": [{"run_id": run_id, "reason": reason} for run_id, reason in self.kept.items()],
         }
@@ -65,19 +75,20 @@ class Garbage:
         lines = [f"run {run.run_id}: {run.state} since {_day(run.since)}" for run in self.runs]
         lines += [f"undo values {folder}" for folder in self.undo]
         lines += [f"grants {folder}" for folder in self.grants]
+        lines += [f"state {folder}" for folder in self.states]
         lines += [f"scratch file {name}" for name in self.scratch]
         lines += [f"kept: run {run_id}, {reason}" for run_id, reason in self.kept.items()]
         return "\n".join(lines) if lines else "nothing to delete"
 
     def __len__(self) -> int:
-        return len(self.runs) + len(self.undo) + len(self.grants) + len(self.scratch)
+        return len(self.runs) + len(self.undo) + len(self.grants) + len(self.states) + len(self.scratch)
 
     def delete(self, files: Files) -> None:
         """A run's `run.json` goes first: what a kill leaves is no run, but a remnant for the next time."""
         for run in self.runs:
             files.remove(f"{run_folder(run.run_id)}/run.json")
             files.remove_below(run_folder(run.run_id))
-        for folder in (*self.undo, *self.grants):
+        for folder in (*self.undo, *self.grants, *self.states):
             files.remove_below(folder)
         for name in self.scratch:
             files.remove(name)
@@ -92,6 +103,7 @@ def find_garbage(files: Files, wanted: Wanted, now: datetime) -> Garbage:
         found.undo = [folder for run in old for folder in _undo_folders(files, run)]
     else:
         found.runs, found.kept = _needless(files, candidates, old)
+        found.states = list(_past_states(files, candidates, wanted.before))
         found.grants = list(_past_grants(files, min(wanted.before, now - SCRATCH_AGE)))
     found.scratch = [name for name, at in files.leftovers() if now - at > SCRATCH_AGE]
     return found
@@ -119,7 +131,8 @@ def _needless(
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Keep what undoing a kept run may have to look up, and what undoing that may, and so on."""
     going = {run.run_id for run in old}
-    kept: dict[str, str] = {}
+    kept = {run_id: why for run_id, why in _answering_runs(files) if run_id in going}
+    going -= kept.keys()
     waiting = [run.run_id for run in candidates if run.run_id not in going]
     while waiting:
         user = waiting.pop()
@@ -134,6 +147,35 @@ def _replaced_runs(files: Files, run_id: str) -> set[str]:
     """Return the runs whose values this one's writes replaced."""
     values = UndoValues(files, run_id, Passes(files, run_id).count())
     return {value["run"] for _, kept in values for value in kept.values() if value.get("run")}
+
+
+def _answering_runs(files: Files) -> Iterator[tuple[str, str]]:
+    """Yield the runs whose answers another tag policy would be applied to, and why they stay."""
+    for source in known_sources(files):
+        newest = _newest(files, source)
+        for run_id in newest.mark()["runs"] if newest.number else ():
+            yield run_id, f"because the state of {source} has its answers"
+
+
+def _past_states(files: Files, candidates: list[Candidate], before: datetime) -> Iterator[str]:
+    """Yield those that were replaced by then and that no open run was planned against."""
+    in_use = {
+        (spec.state["name"], spec.state["base"])
+        for run in candidates
+        if run.state in {"paused", "running"} and (spec := Runs(files).read(run.run_id)).state
+    }
+    for source in known_sources(files):
+        newest = _newest(files, source)
+        if not newest.number or datetime.fromisoformat(newest.mark()["at"]) >= before:
+            continue
+        for number in States(files, source).numbers():
+            if number < newest.number and (source, number) not in in_use:
+                yield state_folder(source, number)
+
+
+def _newest(files: Files, source: str) -> State:
+    states = States(files, source)
+    return states.state(states.newest())
 
 
 def _undo_folders(files: Files, run: Candidate) -> Iterator[str]:

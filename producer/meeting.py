@@ -38,7 +38,8 @@ Meeting = Callable[[Cursor], Iterator[Met]]
 def meeting(chosen: SourceSpec, source: Source, state: State) -> Meeting:
     if chosen.kind is Kind.HANDLES:
         return lambda after: by_name(source, state, after)
-    return lambda after: in_order(source, state, after, _key_of_place(chosen))
+    place = _key_of_place(chosen)
+    return lambda after: in_order(source, state, after, place, deep=chosen.kind is Kind.FOLDER)
 
 
 # --- of sources whose listing is in key order -------------------------------------------------------------
@@ -60,9 +61,9 @@ def _key_of_place(chosen: SourceSpec) -> Callable[[Cursor], bytes]:
 
 
 def in_order(
-    source: Source, state: State, after: Cursor, key_of_place: Callable[[Cursor], bytes]
+    source: Source, state: State, after: Cursor, key_of_place: Callable[[Cursor], bytes], *, deep: bool
 ) -> Iterator[Met]:
-    """Things that the listing passes over stay known, a folder with all below it."""
+    """Things that the listing passes over stay known; `deep`: a folder with all below it."""
     covering, cursor = key_of_place(after), after
     listed = ((key_of_place(item.cursor), item) for item in source.list(after))
     known = ((one.key, one) for one in state.known(max(covering, key_of(after.get(STATE, "")))))
@@ -70,7 +71,7 @@ def in_order(
         if item is not None:
             covering, cursor = key, item.cursor
             yield Met(item, one, cursor)
-        elif one is not None and not (covering.endswith(b"/") and key.startswith(covering)):
+        elif one is not None and not (deep and covering.endswith(b"/") and key.startswith(covering)):
             cursor = {**cursor, STATE: one.id}
             yield Met(None, one, cursor)
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from fakes.files import MemoryFiles
+from fakes.libraries import Series
 from fakes.runs import FIRST_PASS, SmallRun, a_spec
 
 from tagmill.producer.garbage import Wanted, find_garbage
@@ -123,3 +124,37 @@ def test_grants_go_when_their_period_is_over_and_old(files: MemoryFiles) -> None
     assert gone(timedelta(0)) == ["2026-08", "2026-08-23", "2026-08-24", "2026-10", "2026-11-20"]
     find_garbage(files, Wanted(now), now).delete(files)
     assert sorted(files.folders("accounts/one/grants")) == ["2026-11", "2026-11-21", "2026-11-22"]
+
+
+def nights(files: MemoryFiles, images: int, count: int) -> Series:
+    """An image more each time."""
+    series = Series(files)
+    for night in range(count):
+        series.library.objects |= {f"{night}-{number}.jpg": "v1" for number in range(images)}
+        series.run()
+    return series
+
+
+def test_runs_stay_whose_answers_a_source_has(files: MemoryFiles) -> None:
+    series = nights(files, 2, 2)
+    assert found(files) == []
+    series.library.objects = {name: etag for name, etag in series.library.objects.items() if name > "1"}
+    series.run()
+    garbage = find_garbage(files, OLD, NOW)
+    assert [run.run_id for run in garbage.runs] == ["run-1", "run-3"]
+    assert "has its answers" in garbage.kept["run-2"]
+
+
+def test_states_go_when_newer_ones_replaced_them_and_no_open_run_needs_them(files: MemoryFiles) -> None:
+    series = nights(files, 1, 3)
+    name = series.spec().state["name"]
+    assert find_garbage(files, OLD, NOW).states == [f"state/{name}/00000002", f"state/{name}/00000001"]
+    assert find_garbage(files, Wanted(NOW - timedelta(days=101)), NOW).states == []
+    open_run = series.plan()
+    series.run()
+    garbage = find_garbage(files, OLD, NOW)
+    assert garbage.states == [f"state/{name}/00000002", f"state/{name}/00000001"]
+    garbage.delete(files)
+    series.finish(open_run)
+    assert series.run() == ([], {"unchanged": 3})
+    assert min(files.folders(f"state/{name}")) == "00000003"

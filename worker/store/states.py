@@ -70,6 +70,11 @@ class State:
         return f"{self._folder}/{shard_name(block)}{_SUFFIX}"
 
 
+def known_sources(files: Files) -> Iterator[str]:
+    """Names of the sources that have states."""
+    return files.folders(STATES)
+
+
 class States:
     """Those of one source."""
 
