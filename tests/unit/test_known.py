@@ -58,9 +58,10 @@ def test_files_are_known_in_the_order_of_their_listing(tmp_path: Path) -> None:
         path = os.path.join(os.fsencode(tmp_path), name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         Path(os.fsdecode(path)).write_bytes(b"-")
-    keys = [item.ref and key_of(item.ref.id) for item in Folder(os.fsencode(tmp_path), Filters()).list({})]
+    listed = Folder(os.fsencode(tmp_path), Filters()).list({})
+    keys = [key_of(item.ref.id) for item in listed if item.ref is not None]
     assert len(keys) == len(names)
-    assert keys == sorted(key for key in keys if key is not None)
+    assert keys == sorted(keys)
 
 
 @pytest.mark.parametrize(

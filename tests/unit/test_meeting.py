@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 
 from fakes.files import MemoryFiles
@@ -78,8 +77,7 @@ def test_a_list_in_any_order_meets_what_is_known_wherever_it_is_gone_on_with(
     assert gone(iter(whole)) == [f"filestack:handle{number:08d}" for number in sorted(before - set(now))]
     if whole:
         cut = data.draw(st.integers(0, len(whole) - 1))
-        with closing(by_name(handles(now), state, whole[cut].cursor)) as rest:
-            assert list(rest) == whole[cut + 1 :]
+        assert list(by_name(handles(now), state, whole[cut].cursor)) == whole[cut + 1 :]
 
 
 def test_a_state_is_gone_on_with_behind_any_image() -> None:
