@@ -20,7 +20,6 @@ from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
 from benchmarks.tables import Row, Table
 from tagmill.worker.errors import SinkConflictError
 from tagmill.worker.models import ImageRef, S3Object
-from tagmill.worker.s3 import s3_client
 from tagmill.worker.sinks.base import Tagging
 from tagmill.worker.sinks.s3_tags import S3TagsSink
 
@@ -104,7 +103,7 @@ def tables() -> Iterator[Table]:
 
 async def race() -> Row:
     with running_strict_s3() as server:
-        sink = S3TagsSink(s3_client(server.url, connections=2, retries=0), lanes=2)
+        sink = S3TagsSink(server.client(), lanes=2)
         contest = Race(server, sink, server.new_bucket())
         write_seconds = await contest.write_seconds()
         contest.watch()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
-import orjson
-
 from tagmill.producer.display import duration
+from tagmill.producer.report import print_found
 from tagmill.worker.models import Json
 
 UNITS = ("bytes", "KB", "MB", "GB", "TB", "PB")
@@ -15,9 +13,7 @@ UNITS = ("bytes", "KB", "MB", "GB", "TB", "PB")
 
 def print_forecast(forecast: Json, *, as_json: bool) -> None:
     """To stdout."""
-    sys.stdout.write(orjson.dumps(forecast).decode() if as_json else "\n".join(_lines(forecast)))
-    sys.stdout.write("\n")
-    sys.stdout.flush()
+    print_found(forecast, lambda: "\n".join(_lines(forecast)), as_json=as_json)
 
 
 def size(count: int) -> str:

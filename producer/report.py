@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import orjson
 
@@ -25,6 +25,14 @@ def print_summary(
 def print_json(value: Json) -> None:
     """Print one line on stdout."""
     print_text(orjson.dumps(value).decode())
+
+
+def print_found(value: Json, describe: Callable[[], str], *, as_json: bool) -> None:
+    """Print what was found as one line of JSON, or in words."""
+    if as_json:
+        print_json(value)
+    else:
+        print_text(describe())
 
 
 def print_text(text: str) -> None:
@@ -65,6 +73,8 @@ def describe_summary(
         lines.append(f"  manifest: {summary['manifest']}")
         if summary["failed"] or summary["quarantined"]:
             lines.append(f"  failures: {summary['run_dir']}/failures.jsonl")
+        if summary["writes"]["failed"]:
+            lines.append(f"  write-backs that failed: tagmill retry {summary['run_id']} --writes-only")
     elif summary["state"] == "paused":
         if message:
             lines.append(f"  {message}")

@@ -40,7 +40,10 @@ def pause(
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Stop RUN_ID for now: calls in flight finish and are kept, nothing new begins."""
+    """Stop RUN_ID for now.
+
+    Calls in flight finish and are kept, nothing new begins.
+    """
     steering = _steering(settings_of(locals()), run_id)
     steering.pause()
     _show(steering, as_json=as_json)
@@ -62,14 +65,16 @@ def resume(  # noqa: PLR0913 - an option each
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Lift the pause of RUN_ID; a run without a fleet is gone on with here."""
+    """Lift the pause of RUN_ID.
+
+    A run without a fleet is gone on with here.
+    """
     from tagmill.producer.launch import reopen_run  # noqa: PLC0415 - `--help` need not pay for it
 
     settings = settings_of(locals())
     caps = caps_of(settings, locals())
     steering = _steering(settings, run_id)
-    if steering.control().reason == "budget":
-        _ask_for(steering, caps, yes=yes)
+    _ask_for(steering, caps, yes=yes)
     launch = reopen_run(settings, run_id, caps)
     go(launch, detach=not (follow or launch.spec.embedded), as_json=as_json)
 
@@ -91,7 +96,10 @@ def change(  # noqa: PLR0913 - an option each
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Change the rate or the caps of RUN_ID while it goes on; all workers keep to it within seconds."""
+    """Change the rate or the caps of RUN_ID.
+
+    While it goes on, all workers keep to it within seconds.
+    """
     settings = settings_of(locals() | {"rate": None})  # which is the account's; the option is the run's own
     caps = caps_of(settings, locals())
     if not caps:
@@ -115,7 +123,10 @@ def cancel(
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
-    """End RUN_ID for good: what is done stays, the rest becomes `cancelled` rows."""
+    """End RUN_ID for good.
+
+    What is done stays, the rest becomes `cancelled` rows.
+    """
     from tagmill.producer.report import print_summary  # noqa: PLC0415 - as above
 
     steering = _steering(settings_of(locals()), run_id)

@@ -31,7 +31,10 @@ def doctor(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Try everything that a run needs; one line each, with the mend for what fails."""
+    """Try everything that a run needs.
+
+    One line each, with the mend for what fails.
+    """
     settings = settings_from(write_back=write_back, run_store=run_store, redis_url=redis_url)
     spec = _spec(source)
     if policies:
@@ -125,8 +128,7 @@ def _place(spec: SourceSpec | None) -> tuple[str, str] | None:
 
 
 def _print_json(value: dict[str, object]) -> None:
-    import orjson  # noqa: PLC0415 - as above
-
+    from tagmill.producer.report import print_json  # noqa: PLC0415 - as above
     from tagmill.worker.models import SCHEMA  # noqa: PLC0415 - as above
 
-    typer.echo(orjson.dumps({"schema": SCHEMA, **value}, option=orjson.OPT_INDENT_2).decode())
+    print_json({"schema": SCHEMA, **value})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,11 +38,15 @@ def export(  # noqa: PLR0913 - an option each
     run_store: RunStore = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the rows of RUN_ID as JSON Lines, CSV or Parquet; while it goes on, those that are settled."""
+    """Write rows as JSON Lines, CSV or Parquet.
+
+    While RUN_ID goes on, those that are settled.
+    """
     from tagmill.producer.export.exporting import Exporting  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.producer.export.formats import Format, format_for  # noqa: PLC0415 - as above
     from tagmill.producer.export.selection import Selection  # noqa: PLC0415 - as above
     from tagmill.producer.export.targets import open_target  # noqa: PLC0415 - as above
+    from tagmill.producer.report import print_json  # noqa: PLC0415 - as above
     from tagmill.producer.settled import Settled  # noqa: PLC0415 - as above
     from tagmill.worker.s3 import store_client  # noqa: PLC0415 - as above
     from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
@@ -58,7 +61,7 @@ def export(  # noqa: PLR0913 - an option each
     settled = Settled(open_files(settings.run_store, lambda: store_client(settings.s3_endpoint_url)), run_id)
     exporting.write(settled.lines(), open_target(output, lambda: store_client(settings.s3_endpoint_url)))
     if as_json:
-        typer.echo(json.dumps(_told(exporting, settled, output)))
+        print_json(_told(exporting, settled, output))
     elif output != STDOUT:
         typer.echo(f"{exporting.images} images to {output}, {exporting.size} bytes", err=True)
     if settled.caveat:

@@ -24,10 +24,12 @@ def failures(
     run_store: RunStore = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the failed images of RUN_ID; `tagmill retry` with the same options asks for them again."""
-    import orjson  # noqa: PLC0415 - `--help` need not pay for it
+    """List the failed images of RUN_ID.
 
-    from tagmill.producer.failures import Failures  # noqa: PLC0415 - as above
+    `tagmill retry` with the same options asks for them again.
+    """
+    from tagmill.producer.failures import Failures  # noqa: PLC0415 - `--help` need not pay for it
+    from tagmill.producer.report import print_found  # noqa: PLC0415 - as above
     from tagmill.producer.revision import FailureFilter  # noqa: PLC0415 - as above
     from tagmill.producer.settled import Settled  # noqa: PLC0415 - as above
     from tagmill.worker.s3 import store_client  # noqa: PLC0415 - as above
@@ -40,4 +42,4 @@ def failures(
     found.add_all(settled.lines())
     if settled.caveat:
         typer.echo(settled.caveat, err=True)
-    typer.echo(orjson.dumps(found.to_json(run_id)).decode() if as_json else found.describe())
+    print_found(found.to_json(run_id), found.describe, as_json=as_json)

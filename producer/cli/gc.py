@@ -29,10 +29,12 @@ def gc(
     run_store: RunStore = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say which runs, undo values and scratch files nobody needs any more, and delete them if asked to."""
-    import orjson  # noqa: PLC0415 - `--help` need not pay for it
+    """Say which files nobody needs any more.
 
-    from tagmill.producer.garbage import Wanted, find_garbage  # noqa: PLC0415 - as above
+    Runs, undo values and scratch files; they are deleted if asked to.
+    """
+    from tagmill.producer.garbage import Wanted, find_garbage  # noqa: PLC0415 - `--help` need not pay for it
+    from tagmill.producer.report import print_json  # noqa: PLC0415 - as above
     from tagmill.worker.s3 import store_client  # noqa: PLC0415 - as above
     from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
 
@@ -47,7 +49,7 @@ def gc(
         confirm(f"Delete {len(found)} of these for good", yes=yes)
         found.delete(files)
     if as_json:
-        typer.echo(orjson.dumps(found.to_json(deleted=deleting)).decode())
+        print_json(found.to_json(deleted=deleting))
     elif len(found) and not delete:
         typer.echo("nothing was deleted; say --delete to do it", err=True)
 

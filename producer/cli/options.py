@@ -37,21 +37,27 @@ MaxFailureRate = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
-def settings_from(**flags: Any) -> Settings:
-    """Load settings and start logging. Raise `ConfigError`."""
+def settings_from(*, quiet: bool = False, **flags: Any) -> Settings:
+    """Load settings and start logging. Raise `ConfigError`.
+
+    `quiet`: only warnings, unless a level was asked for.
+    """
     from tagmill.config.logs import configure_logs  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.config.settings import load_settings  # noqa: PLC0415 - as above
 
     settings = load_settings(flags)
-    configure_logs(settings.log_level, settings.log_format, settings.secrets())
+    by_default = quiet and "log_level" not in settings.model_fields_set
+    level = "warning" if by_default else settings.log_level
+    configure_logs(level, settings.log_format, settings.secrets())
     return settings
 
 
 def settings_of(options: Mapping[str, Any]) -> Settings:
-    """Do the same for a command whose options are settings where they have a setting's name."""
+    """Do the same for a command that prints for people, whose options have the names of settings."""
     from tagmill.config.settings import Settings  # noqa: PLC0415 - as above
 
-    return settings_from(**{name: options[name] for name in Settings.model_fields if name in options})
+    given = {name: options[name] for name in Settings.model_fields if name in options}
+    return settings_from(quiet=True, **given)
 
 
 def caps_of(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,10 @@ def retry(  # noqa: PLR0913 - an option each
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Ask again for the failed images of RUN_ID, as a pass of the same run."""
+    """Ask again for the failed images of RUN_ID.
+
+    This is a pass of the same run.
+    """
     from tagmill.producer.passes import Wish  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.producer.revision import FailureFilter  # noqa: PLC0415 - as above
     from tagmill.worker.store.passes import PassKind  # noqa: PLC0415 - as above
@@ -83,7 +86,10 @@ def retag(  # noqa: PLR0913 - an option each
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Apply another tag policy to the answers of RUN_ID, in manifest and write-back; calls nobody."""
+    """Apply another tag policy to RUN_ID's answers.
+
+    In manifest and write-back; calls nobody.
+    """
     from tagmill.producer.passes import Wish  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.producer.policy_file import read_policy  # noqa: PLC0415 - as above
     from tagmill.worker.store.passes import PassKind  # noqa: PLC0415 - as above
@@ -114,7 +120,10 @@ def undo(  # noqa: PLR0913 - an option each
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Take back what RUN_ID wrote: our keys go, or what stood there before comes back."""
+    """Take back what RUN_ID wrote.
+
+    Our keys go, or what stood there before comes back.
+    """
     from tagmill.producer.passes import Wish, left_alone  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.worker.store.passes import PassKind  # noqa: PLC0415 - as above
 

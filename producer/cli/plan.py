@@ -11,7 +11,10 @@ OF_A_START = {"plan", "dry_run", "detach"}  #: options of `run` that `plan` has 
 
 
 def plan(**options: Any) -> None:
-    """List SOURCE and say what tagging it would take; start it with `tagmill run --plan`."""
+    """List SOURCE and say what a run would take.
+
+    Start it with `tagmill run --plan`.
+    """
     run(**options, dry_run=True)
 
 

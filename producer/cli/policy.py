@@ -25,10 +25,11 @@ def check(
 ) -> None:
     """Print the policy that FILE says, in its canonical form, and its hash."""
     from tagmill.producer.policy_file import read_policy  # noqa: PLC0415 - `--help` need not pay for it
+    from tagmill.producer.report import print_json  # noqa: PLC0415 - as above
 
     said = read_policy(file)
     if as_json:
-        typer.echo(json.dumps({"schema": SCHEMA, "hash": said.hash, "policy": said.to_json()}))
+        print_json({"schema": SCHEMA, "hash": said.hash, "policy": said.to_json()})
     else:
         typer.echo(f"{said.hash}\n{json.dumps(said.to_json(), indent=2, ensure_ascii=False)}")
 
@@ -47,6 +48,7 @@ def diff(
     """Show what another policy would change in RUN_ID. Calls nobody and changes nothing."""
     from tagmill.producer.policy_diff import PolicyDiff  # noqa: PLC0415 - as above
     from tagmill.producer.policy_file import read_policy  # noqa: PLC0415 - as above
+    from tagmill.producer.report import print_found  # noqa: PLC0415 - as above
     from tagmill.producer.settled import Settled  # noqa: PLC0415 - as above
     from tagmill.worker.s3 import store_client  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
@@ -57,6 +59,6 @@ def diff(
     settled = Settled(open_files(settings.run_store, lambda: store_client(settings.s3_endpoint_url)), run_id)
     found = PolicyDiff(read_policy(settings.policy), settled.policies(), examples)
     found.add_all(settled.lines())
-    typer.echo(json.dumps(found.to_json(run_id)) if as_json else found.describe())
+    print_found(found.to_json(run_id), found.describe, as_json=as_json)
     if settled.caveat:
         typer.echo(settled.caveat, err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -23,11 +22,12 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="TOML, or lines of a 
 @rules.command()
 def check(file: File, *, as_json: AsJson = False) -> None:
     """Print the rules of FILE in their canonical form, and all that is wrong with them."""
-    from tagmill.producer.rules_file import check_rules  # noqa: PLC0415 - `--help` need not pay for it
+    from tagmill.producer.report import print_json  # noqa: PLC0415 - `--help` need not pay for it
+    from tagmill.producer.rules_file import check_rules  # noqa: PLC0415 - as above
 
     found = check_rules(file)
     if as_json:
-        typer.echo(json.dumps({"schema": SCHEMA, "rules": [named.to_json() for named in found]}))
+        print_json({"schema": SCHEMA, "rules": [named.to_json() for named in found]})
     wrong = [named.rule for named in found if isinstance(named.rule, RuleError)]
     for named in found:
         if not as_json and named.rule not in wrong:
@@ -48,6 +48,7 @@ def count(
     as_json: AsJson = False,
 ) -> None:
     """Count the images of RUN_ID that each rule of FILE matches. Calls nobody and changes nothing."""
+    from tagmill.producer.report import print_found  # noqa: PLC0415 - as above
     from tagmill.producer.rule_matches import RuleMatches  # noqa: PLC0415 - as above
     from tagmill.producer.rules_file import read_rules  # noqa: PLC0415 - as above
     from tagmill.producer.settled import Settled  # noqa: PLC0415 - as above
@@ -60,4 +61,4 @@ def count(
     found.add_all(settled.lines())
     if settled.caveat:
         typer.echo(settled.caveat, err=True)
-    typer.echo(json.dumps(found.to_json(run_id)) if as_json else found.describe())
+    print_found(found.to_json(run_id), found.describe, as_json=as_json)

@@ -96,9 +96,15 @@ def run(  # noqa: PLR0913 - an option each
     price_per_1000: Annotated[str | None, typer.Option(help="What 1,000 calls cost.")] = None,
     max_duration: MaxDuration = None,
     max_failure_rate: MaxFailureRate = None,
-    include: Annotated[list[str] | None, typer.Option(help="Only names that match this glob.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="No names that match this glob.")] = None,
-    extension: Annotated[list[str] | None, typer.Option(help="File name extensions; `*` for any.")] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Only names that match this glob.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="No names that match this glob.")
+    ] = None,
+    extension: Annotated[
+        list[str] | None, typer.Option(metavar="EXT", help="File name extensions; `*` for any.")
+    ] = None,
     min_size: Annotated[str | None, typer.Option(help="Such as 10KB.")] = None,
     max_size: Annotated[str | None, typer.Option(help="Such as 20MB.")] = None,
     since: Annotated[str | None, typer.Option(help="Only what changed since this date or time.")] = None,
@@ -114,7 +120,10 @@ def run(  # noqa: PLR0913 - an option each
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Tag every image of SOURCE, write the tags back, and leave a manifest."""
+    """Tag every image of SOURCE.
+
+    Write the tags back, and leave a manifest.
+    """
     settings = settings_of(locals() | {"rate": None})  # which is the account's; the option is the run's own
     if detach and settings.redis_url is None:
         raise ConfigError("--detach needs a fleet: set TAGMILL_REDIS_URL and start workers")

@@ -22,7 +22,10 @@ def worker(
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Work for the fleet until told to stop; TERM lets calls in flight finish."""
+    """Work for the fleet until told to stop.
+
+    TERM lets calls in flight finish.
+    """
     settings = settings_from(
         processes=processes,
         concurrency=concurrency,
@@ -52,9 +55,10 @@ def sandbox(
         bool, typer.Option("--load", help="Answer any handle from memory, for load tests.")
     ] = False,
 ) -> None:
-    """Serve a Filestack-compatible tagging API for trials, tests and load; no substitute for the service.
+    """Serve a Filestack-compatible tagging API.
 
-    Its tags are computed from the pixels: colours, light, composition. It knows no objects.
+    For trials, tests and load; no substitute for the service. Its tags are computed from the pixels:
+    colours, light, composition. It knows no objects.
     """
     from tagmill.sandbox.config import SandboxConfig, read_settings  # noqa: PLC0415 - imports NumPy
     from tagmill.sandbox.serve import serve  # noqa: PLC0415 - as above

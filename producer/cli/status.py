@@ -53,7 +53,10 @@ def watch(
     state_dir: StateDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a look.")] = False,
 ) -> None:
-    """Show what a run is doing until it ends; looks on only, the run does not need it."""
+    """Show what a run is doing until it ends.
+
+    It looks on only; the run does not need it.
+    """
     from tagmill.producer.report import summary_exit_code  # noqa: PLC0415 - as above
     from tagmill.producer.watching import open_screen, watch_run  # noqa: PLC0415 - as above
 
