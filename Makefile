@@ -49,7 +49,7 @@ test-s3: $(READY) ## the sinks on your bucket: TAGMILL_TEST_S3_URI=s3://bucket/p
 	  $(BIN)/python -m pytest tests/s3 tests/contract/test_sink_contract.py $(PYTEST_ARGS)
 
 .PHONY: test-wheel
-test-wheel: $(READY) ## the tests against the built wheel in a clean environment
+test-wheel: $(READY) ## the wheel in a clean environment: complete, and working
 	@PYTHON="$(PYTHON)" scripts/test-wheel $(PYTEST_ARGS)
 
 .PHONY: check

@@ -73,8 +73,8 @@ def resume(  # noqa: PLR0913 - an option each
 
     settings = settings_of(locals())
     caps = caps_of(settings, locals())
-    steering = _steering(settings, run_id)
-    _ask_for(steering, caps, yes=yes)
+    bill = {name: cap for name, cap in caps.items() if name in {"max_calls", "max_cost"}}
+    _ask_for(_steering(settings, run_id), bill, yes=yes)
     launch = reopen_run(settings, run_id, caps)
     go(launch, detach=not (follow or launch.spec.embedded), as_json=as_json)
 

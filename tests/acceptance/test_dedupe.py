@@ -116,6 +116,7 @@ def test_copies_in_a_bucket_are_paid_for_once_and_written_each(library: Library)
         }
 
 
+@pytest.mark.long
 def test_where_the_first_copy_fails_another_is_asked(library: Library) -> None:
     library.fail(0, 1, CONTENTS + 1)
     library.deployment.worker()
@@ -141,6 +142,7 @@ def test_where_the_first_copy_fails_another_is_asked(library: Library) -> None:
         library.rows("failing")
 
 
+@pytest.mark.long
 def test_everybody_killed_while_answers_are_handed_on_nothing_is_lost_or_paid_twice(library: Library) -> None:
     """Every leader fails, so that the pass of the followers pays and writes."""
     deployment = library.deployment

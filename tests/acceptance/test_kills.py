@@ -72,6 +72,7 @@ def test_a_killed_child_is_replaced_and_costs_no_more_than_its_calls_in_flight(f
         assert_every_call_counted(deployment.run("child"), fleet.sandbox.stats()["calls"])
 
 
+@pytest.mark.long
 def test_a_new_worker_finishes_what_a_fleet_left_that_was_killed_to_the_last(fleet: Fleet) -> None:
     deployment = fleet.deployment
     left = deployment.finish(fleet.run_all("last", "--detach", "--json")).json

@@ -151,6 +151,7 @@ def test_a_service_that_is_down_fails_no_image_and_costs_no_attempt(tmp_path: Pa
             assert_every_call_counted(deployment.run("down"), calls + fleet.sandbox.stats()["calls"])
 
 
+@pytest.mark.long
 def test_a_service_that_answers_500_for_a_while_fails_no_image(fleet: Fleet) -> None:
     deployment = fleet.deployment
     run = fleet.run_all("failing")

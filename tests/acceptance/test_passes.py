@@ -74,6 +74,7 @@ def test_only_failed_images_are_asked_for_again(tmp_path: Path) -> None:
             assert deployment.status("twice") == rest == deployment.run("twice").summary()
 
 
+@pytest.mark.long
 def test_a_pass_survives_the_death_of_everybody(tmp_path: Path) -> None:
     with running_fleet(tmp_path, 60, latency_seconds=0.0) as fleet:
         deployment = fleet.deployment
@@ -170,6 +171,7 @@ def test_another_policy_costs_no_call(deployment: Deployment) -> None:
     assert list((deployment.folder / "photos").rglob("*.tags.json")) == []
 
 
+@pytest.mark.long
 def test_the_failures_of_a_run_are_a_source(tmp_path: Path) -> None:
     with running_fleet(tmp_path, 20, latency_seconds=0.0) as fleet:
         deployment = fleet.deployment

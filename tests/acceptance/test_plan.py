@@ -126,6 +126,7 @@ def test_a_plan_needs_no_credentials_and_its_start_does(tmp_path: Path) -> None:
         assert deployment.status("early")["reason"] == "planned"
 
 
+@pytest.mark.long
 def test_a_plan_that_was_killed_is_finished_before_it_is_started(tmp_path: Path) -> None:
     with running_library(tmp_path) as library:
         deployment = library.deployment

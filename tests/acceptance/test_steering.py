@@ -232,6 +232,7 @@ def test_an_embedded_run_is_cancelled_while_it_goes_on(library: Deployment) -> N
         assert counts["tagged"] == run.json["calls"]
 
 
+@pytest.mark.long
 def test_an_embedded_run_that_nobody_works_on_is_cancelled_and_can_be_undone(library: Deployment) -> None:
     run = library.start("run", "photos", "--run-id", "photos")
     await_tagged(library)

@@ -74,6 +74,7 @@ def test_a_run_is_watched_and_looked_at_closely_while_it_goes_on(fleet: Fleet) -
         assert "completed  201 images, 200 tagged, 1 failed" in say(deployment, "list").stdout
 
 
+@pytest.mark.long
 def test_after_a_flush_the_counts_are_those_of_the_files_and_then_of_redis_again(fleet: Fleet) -> None:
     """Nobody works meanwhile, so that nothing but the flush could change them."""
     deployment = fleet.deployment

@@ -190,6 +190,7 @@ def test_undo_is_right_even_after_redis_lost_what_stood_there(library: Library) 
         assert 0 <= library.calls - 2 * len(KEYS) <= 10  # the open chunk was paid for again
 
 
+@pytest.mark.long
 def test_several_places_are_written_asked_and_undone_together(library: Library) -> None:
     deployment, places = library.deployment, ("metadata", "tags", "sidecar")
     pristine = library.objects()
