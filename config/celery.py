@@ -6,7 +6,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 TAG_CHUNK = "tagmill.tag_chunk"  #: task name
-QUEUE = "backfill"
+LANES = ("events", "nightly", "backfill")  #: a queue each; the first are served first
+QUEUE = LANES[-1]
 VISIBILITY_SECONDS = 1800  #: three hard time limits; recovery never waits for it, leases do that work
 HARD_LIMIT_SECONDS = 600  #: for hangs only: a chunk parks itself long before
 
@@ -47,7 +48,7 @@ def celery_settings(redis_url: str, redis_prefix: str) -> dict[str, Any]:
 def _queues() -> list[Any]:
     from kombu import Queue  # noqa: PLC0415 - kombu costs 80 ms that `tagmill --help` need not pay
 
-    return [Queue(QUEUE)]
+    return [Queue(lane) for lane in LANES]
 
 
 def broker_url(redis_url: str) -> str:
@@ -59,6 +60,7 @@ def broker_url(redis_url: str) -> str:
 def _transport(redis_prefix: str) -> dict[str, Any]:
     """The one combination that came back from a dead connection without losing a message (kombu 5.7)."""
     return {
+        "queue_order_strategy": "priority",  # as a worker names its queues
         "visibility_timeout": VISIBILITY_SECONDS,
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 3,

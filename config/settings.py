@@ -32,6 +32,7 @@ from pydantic_settings import (
 )
 
 from tagmill.config.amounts import duration, percentage
+from tagmill.config.celery import LANES
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.rate import Rate
 
@@ -95,6 +96,14 @@ def _workflow_id(value: object) -> str:
     return text
 
 
+def _lanes(value: object) -> str:
+    """Return the names in `LANES`' order, joined by commas; the file may hold a list."""
+    names = [str(name).strip() for name in (value if isinstance(value, list) else str(value).split(","))]
+    if not names or not set(names) <= set(LANES):
+        raise ValueError(f"write one or more of {', '.join(LANES)}, joined by commas")
+    return ",".join(lane for lane in LANES if lane in names)
+
+
 def _parts(url: object) -> SplitResult | None:
     """None: not even host and port can be told."""
     try:
@@ -105,6 +114,7 @@ def _parts(url: object) -> SplitResult | None:
     return parts
 
 
+LanesSetting = Annotated[str, BeforeValidator(_lanes)]
 WriteBackSetting = Annotated[str, BeforeValidator(_write_back)]
 WorkflowId = Annotated[str, BeforeValidator(_workflow_id)]
 RateSetting = Annotated[Rate, BeforeValidator(_rate), PlainSerializer(str)]
@@ -168,6 +178,7 @@ class Settings(BaseSettings):
     concurrency: int | None = Field(
         None, ge=1, le=MAX_CONCURRENCY
     )  #: calls in flight per process; None: from the rate
+    lanes: LanesSetting = ",".join(LANES)  #: that a worker serves, the first of them first
     processes: int | None = Field(None, ge=1, le=64)  #: per worker; None: one a core, at most 4
     engine: Literal["filestack", "filestack-workflow", "sandbox"] | None = None
     workflow_id: WorkflowId | None = None  #: of the engine filestack-workflow

@@ -16,7 +16,7 @@ from typing import IO, Self
 import orjson
 from pydantic import SecretStr
 
-from tagmill.config.celery import QUEUE
+from tagmill.config.celery import LANES
 from tagmill.config.environment import child_environment
 from tagmill.config.settings import Settings
 from tagmill.producer.display import Print
@@ -89,7 +89,7 @@ class Embedded:
     def _forget_dead_worker(self) -> None:
         """Nobody else works here: its chunks need not wait for the end of their leases."""
         with contextlib.suppress(RedisUnavailableError):
-            board = Board(connect_checked(self._redis.url), Keys(self.settings.redis_prefix), QUEUE)
+            board = Board(connect_checked(self._redis.url), Keys(self.settings.redis_prefix), *LANES)
             board.drop_queue()
 
     def _age(self) -> float:

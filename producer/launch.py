@@ -176,8 +176,9 @@ class Launch:
             ).follow()
 
     def _planner(self) -> Background:
-        if self.current.kind is PassKind.FOLLOWERS:
-            return Background(lambda _: None, "planner")  # whoever refills plans it
+        told = self.current.number == 0 and self.spec.open_until is not None
+        if told or self.current.kind is PassKind.FOLLOWERS:
+            return Background(lambda _: None, "planner")  # events plan it, or whoever refills does
         planner = pass_planner(
             self.runs, self.spec, self.current, lambda: listing_client(self.settings.s3_endpoint_url)
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tagmill.config.celery import QUEUE
+from tagmill.config.celery import LANES
 from tagmill.config.settings import Settings
 from tagmill.producer.state_dir import Embedded, running, state_dir
 from tagmill.worker.state.board import Board
@@ -19,7 +19,7 @@ def goes_on_here(settings: Settings, spec: RunSpec) -> Embedded | None:
 
 def open_board(settings: Settings, redis_url: str) -> Board:
     """Raise `RedisUnavailableError` or `ConfigError`."""
-    return Board(connect_checked(redis_url), Keys(settings.redis_prefix), QUEUE)
+    return Board(connect_checked(redis_url), Keys(settings.redis_prefix), *LANES)
 
 
 def reach(settings: Settings, spec: RunSpec) -> Board | None:

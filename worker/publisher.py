@@ -15,13 +15,13 @@ class Publisher:
         self._app = Celery("tagmill", set_as_current=False)
         self._app.conf.update(celery_settings(redis_url, redis_prefix))
 
-    def __call__(self, chunk: Chunk) -> None:
+    def __call__(self, chunk: Chunk, lane: str = QUEUE) -> None:
         """Raise `RedisUnavailableError`; the next refill tries again."""
         try:
             self._app.send_task(
                 TAG_CHUNK,
                 args=[chunk.to_message()],
-                queue=QUEUE,
+                queue=lane,
                 argsrepr="-",
                 kwargsrepr="-",
                 retry=False,

@@ -54,7 +54,7 @@ class Refill:
         self,
         files: Files,
         board: Board,
-        publish: Callable[[Chunk], None],
+        publish: Callable[[Chunk, str], None],
         *,
         only: str | None = None,
         grace_seconds: float = GRACE_SECONDS,
@@ -81,7 +81,7 @@ class Refill:
             self._closed.clear()  # and have heard of new passes
             self._cancel_at = self._clock() + RENEWAL_SECONDS  # had Redis lost leases, nobody might know
         self._leading = True
-        self._closed -= self._board.take_reopened()
+        self._reopen(self._board.take_reopened())
         if forgotten:  # Redis lost the leases, too: workers take theirs again within a pulse or two
             self._publish_at = self._clock() + RENEWAL_SECONDS
         queued = self._board.queued(self._grace_seconds)
@@ -89,6 +89,11 @@ class Refill:
         for run_id in self._open_runs():
             self._tick_run(run_id, queued | parked)
         return True
+
+    def _reopen(self, told: set[str]) -> None:
+        self._closed -= told
+        if self._only is None:
+            self._known += sorted(told.difference(self._known))
 
     def resign(self) -> None:
         """Let another process lead at once."""
@@ -169,8 +174,8 @@ class Refill:
         leased = self._board.leased(window)
         for chunk in window:
             if chunk.id not in leased:
-                self._board.note_published(chunk)
-                self._publish(chunk)
+                self._board.note_published(chunk, open_pass.spec.lane)
+                self._publish(chunk, open_pass.spec.lane)
 
 
 class OpenPass:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import structlog
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
-from tagmill.config.celery import QUEUE
+from tagmill.config.celery import LANES
 from tagmill.config.logs import configure_logs
 from tagmill.config.settings import Settings, load_settings
 from tagmill.worker.app import create_app, worker_name
@@ -28,6 +28,7 @@ from tagmill.worker.store.opening import open_probed
 
 MAX_DEFAULT_PROCESSES = 4
 TICK_SECONDS = 2.0
+LEAST_REST_SECONDS = 0.2  #: between two ticks, whatever the news
 WAITS = "housekeeping_waits"  #: log event
 
 log = structlog.get_logger()
@@ -49,7 +50,7 @@ def serve(settings: Settings, only: str | None = None) -> int:
         hostname=housekeeping.name,
         concurrency=processes,
         pool="prefork",
-        queues=[QUEUE],
+        queues=settings.lanes.split(","),
         loglevel=settings.log_level.upper(),
         quiet=True,  # no banner: the log says what is connected
         without_gossip=True,
@@ -72,13 +73,14 @@ class Housekeeping:
             raise ConfigError("TAGMILL_REDIS_URL is not set: a worker belongs to a fleet")
         self.name = worker_name()
         self._processes = processes
-        self._board = Board(connect_checked(settings.redis_url), Keys(settings.redis_prefix), QUEUE)
+        self._board = Board(connect_checked(settings.redis_url), Keys(settings.redis_prefix), *LANES)
         files = open_probed(
             settings.run_store,
             lambda: store_client(settings.s3_endpoint_url),
         )
         publisher = Publisher(settings.redis_url, settings.redis_prefix)
         self._refill = Refill(files, self._board, publisher, only=only)
+        self._leads = False
         self._complaints = Complaints()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
@@ -93,12 +95,18 @@ class Housekeeping:
     def _run(self) -> None:
         while not self._stopped.is_set():
             self._quietly(self._tick)
-            self._stopped.wait(TICK_SECONDS)
+            self._quietly(self._rest)
         self._quietly(self._leave)
 
     def _tick(self) -> None:
         self._board.note_worker(self.name, self._processes)
-        self._refill.tick()
+        self._leads = self._refill.tick()
+
+    def _rest(self) -> None:
+        """Sleep until the next tick; who leads is woken by news."""
+        self._stopped.wait(LEAST_REST_SECONDS if self._leads else TICK_SECONDS)
+        if self._leads and not self._stopped.is_set():
+            self._board.await_nudge(TICK_SECONDS)
 
     def _leave(self) -> None:
         self._board.forget_worker(self.name)

@@ -17,6 +17,9 @@ def worker(
     *,
     processes: Annotated[int | None, typer.Option(help="Chunks worked on at a time.")] = None,
     concurrency: Annotated[int | None, typer.Option(help="Calls in flight per process.")] = None,
+    lanes: Annotated[
+        str | None, typer.Option(help="Of events, nightly and backfill; several with commas.")
+    ] = None,
     run_store: RunStore = None,
     redis_url: RedisUrl = None,
     log_level: LogLevel = None,
@@ -29,6 +32,7 @@ def worker(
     settings = settings_from(
         processes=processes,
         concurrency=concurrency,
+        lanes=lanes,
         run_store=run_store,
         redis_url=redis_url,
         log_level=log_level,

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers.redis import RedisUnderTest, running_redis
 
-from tagmill.config.celery import QUEUE
+from tagmill.config.celery import LANES, QUEUE
 from tagmill.producer.live import LiveRun
 from tagmill.worker.counts import Counts
 from tagmill.worker.errors import RedisUnavailableError
@@ -139,6 +139,27 @@ def test_a_flushed_redis_has_nothing_queued(
     queue.publish(*CHUNKS[:5])
     client.delete(keys.queue(QUEUE), keys.published(), keys.missing())
     assert board.queued(LONG) == set()
+
+
+def test_each_lane_has_a_queue_of_its_own(client: redis.Redis, keys: Keys) -> None:
+    board, backfill = Board(client, keys, *LANES), Queue(client, keys, Board(client, keys, *LANES))
+    backfill.publish(*CHUNKS[:2])
+    board.note_published(CHUNKS[2], "events")
+    client.lpush(keys.queue("events"), CHUNKS[2].id)
+    assert board.queued(0.0) == ids(*CHUNKS[:3])
+    assert client.rpop(keys.queue("events")) is not None
+    assert board.queued(LONG) == ids(*CHUNKS[:3])
+    board.queued(0.0)
+    assert board.queued(0.0) == ids(*CHUNKS[:2])
+    assert client.zcard(keys.published("events")) == 0
+
+
+def test_a_nudge_is_heard_once_and_names_its_run(board: Board) -> None:
+    board.nudge("a-run")
+    board.nudge("b-run")
+    board.await_nudge(LONG)
+    assert board.take_reopened() == {"a-run", "b-run"}
+    board.await_nudge(0.01)
 
 
 def test_parked_chunks_come_back_when_their_time_has_come(

@@ -67,10 +67,12 @@ def test_nothing_is_kept_in_redis_beside_the_queue(conf: Any) -> None:
     assert conf.broker_transport_options["global_keyprefix"] == "mine:"
 
 
-def test_only_json_is_accepted_and_only_one_queue_exists(conf: Any) -> None:
+def test_only_json_is_accepted_and_only_the_lanes_have_queues(conf: Any) -> None:
     assert (conf.task_serializer, conf.accept_content) == ("json", ["json"])
     assert not conf.task_create_missing_queues
-    assert [queue.name for queue in conf.task_queues] == [conf.task_default_queue] == [QUEUE]
+    assert [queue.name for queue in conf.task_queues] == ["events", "nightly", "backfill"]
+    assert conf.task_default_queue == QUEUE
+    assert conf.broker_transport_options["queue_order_strategy"] == "priority"
 
 
 def test_a_worker_takes_a_chunk_only_when_it_can_work_on_it(conf: Any) -> None:

@@ -17,7 +17,7 @@ import orjson
 import pytest
 from fakes.copies import Copies
 from fakes.files import CountingFiles, Died, MemoryFiles, MortalFiles
-from fakes.runs import RUN, SmallRun, a_spec
+from fakes.runs import RUN, SmallRun, a_spec, outcome
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -35,14 +35,19 @@ from tagmill.config.celery import QUEUE
 from tagmill.producer.live import LiveRun
 from tagmill.worker.counts import Counts
 from tagmill.worker.errors import RedisUnavailableError
-from tagmill.worker.models import Chunk, Json, Status
+from tagmill.worker.events import Event
+from tagmill.worker.models import Chunk, Handle, ImageRef, Json, Status
+from tagmill.worker.policy import TagPolicy
 from tagmill.worker.refill import MIN_WINDOW, RECOUNTS_PER_TICK, RUNS_SECONDS, WINDOW_PER_PROCESS, Refill
+from tagmill.worker.rows import RowContext, build_row
 from tagmill.worker.state.board import Board
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.leases import Lease, Leases
 from tagmill.worker.store import jsonl
+from tagmill.worker.store.event_runs import EventRuns
+from tagmill.worker.store.parts import Parts
 from tagmill.worker.store.passes import Passes, PassKind, PassSpec
-from tagmill.worker.store.plan import Plan, PlanSummary, ShardHeader
+from tagmill.worker.store.plan import Plan, Planned, PlanSummary, ShardHeader
 from tagmill.worker.store.runs import Control, Runs, RunSpec, Verb
 from tagmill.worker.summary import finished, read_summary
 
@@ -79,6 +84,7 @@ class World:
         self.board = Board(fleet.client, self.keys, QUEUE)
         self.leases = Leases(fleet.aredis, self.keys, LEASE_SECONDS)
         self.published: list[Chunk] = []
+        self.lanes: list[str] = []  #: of what was published
         self.now = 0.0  #: seconds by the clock of every refill
 
     def refill(self, only: str | None = RUN, grace_seconds: float = 0.0) -> Refill:
@@ -104,7 +110,8 @@ class World:
     def parts(self) -> set[tuple[int, int]]:
         return self.run.parts.committed_from(0)
 
-    def publish(self, chunk: Chunk) -> None:
+    def publish(self, chunk: Chunk, lane: str) -> None:
+        self.lanes.append(lane)
         self.published.append(chunk)
         self.fleet.client.lpush(self.queue, orjson.dumps(chunk.to_message()))
 
@@ -813,7 +820,7 @@ def test_following_a_run_asks_the_store_for_next_to_nothing(fleet: Fleet) -> Non
     files = CountingFiles()
     run, board = SmallRun(files), Board(fleet.client, Keys(f"refill-{next(_prefixes)}"), QUEUE)
     run.shard(400, 10)
-    refill, live = Refill(files, board, lambda _: None, only=RUN), LiveRun(files, RUN, board)
+    refill, live = Refill(files, board, lambda _chunk, _lane: None, only=RUN), LiveRun(files, RUN, board)
     for planned in (False, True):
         if planned:
             run.finish_plan()
@@ -833,7 +840,9 @@ def test_following_a_run_asks_the_store_for_next_to_nothing(fleet: Fleet) -> Non
 def test_who_refills_hands_answers_on_until_nobody_waits(fleet: Fleet) -> None:
     copies = Copies([n % 5 for n in range(23)], ["down", "tagged", "tagged"] + ["tagged"] * 20)
     board, published = Board(fleet.client, Keys(f"refill-{next(_prefixes)}"), QUEUE), list[Chunk]()
-    refill = Refill(copies.files, board, published.append, only=RUN, grace_seconds=0.0)
+    refill = Refill(
+        copies.files, board, lambda chunk, _lane: published.append(chunk), only=RUN, grace_seconds=0.0
+    )
     copies.plan(finish=False)
     live = LiveRun(copies.files, RUN, board)
     refill.tick()
@@ -866,7 +875,7 @@ def test_a_failure_to_plan_is_told_and_planning_begins_again(fleet: Fleet) -> No
     lost = copies.files.read(rows)
     copies.files.remove(rows)
     board = Board(fleet.client, Keys(f"refill-{next(_prefixes)}"), QUEUE)
-    refill = Refill(copies.files, board, lambda _: None, only=RUN)
+    refill = Refill(copies.files, board, lambda _chunk, _lane: None, only=RUN)
     refill.tick()
     await_followers_planned()
     copies.files.create(rows, lost)
@@ -888,7 +897,7 @@ def test_cancelled_while_answers_are_handed_on_each_image_has_its_row(fleet: Fle
     cancel = Runs(copies.files).set_control(RUN, Control(verb=Verb.CANCEL, cancelled=1))
     board.note_control(RUN, cancel)
     now = itertools.count(step=LONG)
-    refill = Refill(copies.files, board, lambda _: None, only=RUN, clock=lambda: float(next(now)))
+    refill = Refill(copies.files, board, lambda _chunk, _lane: None, only=RUN, clock=lambda: float(next(now)))
 
     while (summary := read_summary(copies.files, RUN)) is None:
         refill.tick()
@@ -945,6 +954,59 @@ def test_a_run_that_cannot_be_served_does_not_stop_the_others(world: World, shar
     assert [entry["run_id"] for entry in logs] == ["a-newer", "b-damaged", "c-empty"]
 
 
+def test_chunks_go_into_the_lane_of_their_run(world: World, shared: Refill) -> None:
+    another_run(world.files, "b-run")
+    spec = RunSpec("events", a_spec().created_at, {}, "fake", (), embedded=False, lane="events")
+    SmallRun(world.files, spec).shard(10, 10)
+    shared.tick()
+    assert [(chunk.run_id, lane) for chunk, lane in zip(world.published, world.lanes, strict=True)] == [
+        ("b-run", "backfill"),
+        ("events", "events"),
+    ]
+
+
+def test_a_run_is_found_at_once_when_somebody_tells_of_it(world: World, shared: Refill) -> None:
+    shared.tick()
+    another_run(world.files, "b-run")
+    world.board.nudge("b-run")
+    shared.tick()
+    assert [chunk.run_id for chunk in world.published] == ["b-run"]
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_run_that_events_plan_ends_with_its_hour(world: World, shared: Refill, cancelled: bool) -> None:  # noqa: FBT001
+    long_ago = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    template = RunSpec("template", a_spec().created_at, {}, "fake", (), embedded=False)
+    writer = EventRuns(world.files, template, "x", clock=lambda: long_ago)
+    run_id = writer.append([Event("a", Planned(ImageRef(Handle("a"))))]).run_id
+    if cancelled:
+        cancel = Control(verb=Verb.CANCEL, cancelled=0)
+        Runs(world.files).set_control(run_id, cancel)
+    for _ in range(3):
+        world.now += RUNS_SECONDS
+        shared.tick()
+        for chunk in world.published:
+            work_on(world, run_id, chunk)
+    shared.tick()
+    summary = read_summary(world.files, run_id)
+    assert summary is not None
+    status = "cancelled" if cancelled else "tagged"
+    assert (summary["planned"], summary[status]) == (1, 1)
+    assert writer.append([Event("b", Planned(ImageRef(Handle("b"))))]).run_id > run_id
+
+
+def work_on(world: World, run_id: str, chunk: Chunk) -> None:
+    """Commit a chunk of a run of handles, as a worker does."""
+    images = Plan(world.files, run_id, 0).images(chunk)
+    context = RowContext(run_id, 0, TagPolicy.from_json({}), "fake", "1", "f" * 16)
+    rows = [
+        build_row(context, chunk.shard, chunk.offset + index, image.ref, outcome(Status.TAGGED))
+        for index, image in enumerate(images)
+    ]
+    if Parts(world.files, run_id, 0).commit(chunk, rows):
+        world.board.note_done(chunk, Counts.of_rows(rows))
+
+
 def test_one_run_s_failure_is_the_failure_of_who_serves_it_alone(world: World) -> None:
     world.files.contents[f"runs/{RUN}/run.json"] = b"{"
     with pytest.raises(ValueError, match="unexpected end of data"):
@@ -954,7 +1016,7 @@ def test_one_run_s_failure_is_the_failure_of_who_serves_it_alone(world: World) -
 def test_redis_away_ends_the_tick(world: World, shared: Refill) -> None:
     another_run(world.files, "b-run")
 
-    def refuse(_: Chunk) -> None:
+    def refuse(_chunk: Chunk, _lane: str) -> None:
         raise RedisUnavailableError("away")
 
     shared._publish = refuse

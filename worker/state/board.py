@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import redis
 
+from tagmill.config.celery import QUEUE
 from tagmill.worker.counts import Counts
 from tagmill.worker.models import Chunk, Json
 from tagmill.worker.pace import Pace
@@ -18,7 +19,7 @@ from tagmill.worker.state.connection import lua, translated
 from tagmill.worker.state.entries import Entry
 from tagmill.worker.state.insight import Insight
 from tagmill.worker.state.journal import entries_of, undo_values_of
-from tagmill.worker.state.keys import Keys
+from tagmill.worker.state.keys import Keys, all_published
 from tagmill.worker.state.leases import commit_keys
 from tagmill.worker.state.pulse import Waits, control_note
 from tagmill.worker.store.runs import Control
@@ -29,10 +30,10 @@ Place = tuple[int, int]  #: shard, offset
 
 
 class Board:
-    def __init__(self, client: redis.Redis, keys: Keys, queue: str) -> None:
-        """`client` must answer bytes. `queue` is Celery's name for it, without the prefix."""
+    def __init__(self, client: redis.Redis, keys: Keys, *lanes: str) -> None:
+        """`client` must answer bytes. `lanes`: Celery's names of the queues, without the prefix."""
         self._redis: Any = client  # redis-py types every reply as bytes or str or more
-        self._keys, self._queue = keys, keys.queue(queue)
+        self._keys, self._lanes = keys, lanes
         self._close_shard = self._redis.register_script(lua("shard_close"))
         self._commit_chunk = self._redis.register_script(lua("lease_commit"))
         self._note_control = self._redis.register_script(lua("control_note"))
@@ -72,23 +73,41 @@ class Board:
             if self._redis.get(key) == token.encode():
                 self._redis.delete(key)
 
-    def note_published(self, chunk: Chunk) -> None:
+    def nudge(self, run_id: str) -> None:
+        """Say that a run has more to do, so that whoever refills looks at once."""
+        with translated(), self._redis.pipeline() as pipe:
+            pipe.sadd(self._keys.reopened(), run_id)
+            pipe.lpush(self._keys.nudges(), 1)
+            pipe.ltrim(self._keys.nudges(), 0, 0)
+            pipe.execute()
+
+    def await_nudge(self, seconds: float) -> None:
+        """Return at a nudge, or after that time."""
         with translated():
-            self._redis.zadd(self._keys.published(), {chunk.id: self._now()})
+            self._redis.blpop([self._keys.nudges()], seconds)
+
+    def note_published(self, chunk: Chunk, lane: str = QUEUE) -> None:
+        with translated():
+            self._redis.zadd(self._keys.published(lane), {chunk.id: self._now()})
 
     def queued(self, grace_seconds: float) -> set[str]:
         """Ids of chunks whose message waits in the queue, or left it less than `grace_seconds` ago.
 
-        The queue is first in, first out: of the published chunks without a lease, the newest as many as the
-        queue is long are in it. An older one was taken and its lease is due at once, or its message is lost:
-        it is noted as missing, and forgotten when it is still missing after the grace.
+        Each lane's queue is first in, first out: of the published chunks without a lease, the newest as many
+        as the queue is long are in it. An older one was taken and its lease is due at once, or its message is
+        lost: it is noted as missing, and forgotten when it is still missing after the grace.
         """
         with translated():
-            length = int(self._redis.llen(self._queue))
-            published = [member.decode() for member in self._redis.zrange(self._keys.published(), 0, -1)]
-            taken = max(len(published) - length, 0)
-            gone, waiting = published[:taken], published[taken:]
-            return set(waiting) | self._within_grace(gone, grace_seconds)
+            gone: list[str] = []
+            waiting: set[str] = set()
+            for lane in self._lanes:
+                length = int(self._redis.llen(self._keys.queue(lane)))
+                members = self._redis.zrange(self._keys.published(lane), 0, -1)
+                published = [member.decode() for member in members]
+                taken = max(len(published) - length, 0)
+                gone += published[:taken]
+                waiting.update(published[taken:])
+            return waiting | self._within_grace(gone, grace_seconds)
 
     def _within_grace(self, gone: Sequence[str], grace_seconds: float) -> set[str]:
         missing, now = self._keys.missing(), self._now()
@@ -98,7 +117,8 @@ class Board:
         lost = {chunk_id for chunk_id in gone if now - since.get(chunk_id, now) > grace_seconds}
         with self._redis.pipeline() as pipe:
             if lost:
-                pipe.zrem(self._keys.published(), *lost)
+                for name in all_published(self._keys):
+                    pipe.zrem(name, *lost)
             pipe.delete(missing)
             if kept := set(gone) - lost:
                 pipe.zadd(missing, {chunk_id: since.get(chunk_id, now) for chunk_id in kept})
@@ -303,8 +323,8 @@ class Board:
         """Forget messages and leases of workers that are known to be dead; journals stay."""
         keys = self._keys
         with translated():
-            self._redis.delete(self._queue, keys.unacked(), keys.unacked_index())
-            self._redis.delete(keys.published(), keys.missing(), keys.parked())
+            self._redis.delete(*map(keys.queue, self._lanes), keys.unacked(), keys.unacked_index())
+            self._redis.delete(*all_published(keys), keys.missing(), keys.parked())
             self._redis.delete(keys.refill_leader(), keys.workers())
             stale = list(self._redis.scan_iter(self._keys.all_leases(), count=1000))
             if stale:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tagmill.config.celery import LANES, QUEUE
 from tagmill.worker.models import Chunk
 from tagmill.worker.store.layout import run_folder
 
@@ -26,9 +27,9 @@ class Keys:
         """Kombu's sorted set of them; the score is when they were taken."""
         return self._of("unacked_index")
 
-    def published(self) -> str:
-        """Sorted set of chunks whose message waits; the score is when it was sent."""
-        return self._of("published")
+    def published(self, lane: str = QUEUE) -> str:
+        """Sorted set of chunks whose message waits in that queue; the score is when it was sent."""
+        return self._of("published", lane)
 
     def missing(self) -> str:
         """Sorted set of published chunks neither in the queue nor leased; the score is since when."""
@@ -41,6 +42,10 @@ class Keys:
     def reopened(self) -> str:
         """Set of runs that got a new pass."""
         return self._of("reopened")
+
+    def nudges(self) -> str:
+        """List with an element when the process that refills should look at once."""
+        return self._of("nudges")
 
     def refill_leader(self) -> str:
         """Token of the one process that refills."""
@@ -164,3 +169,8 @@ class Keys:
 
     def _of(self, *parts: str) -> str:
         return ":".join((self._prefix, *parts))
+
+
+def all_published(keys: Keys) -> list[str]:
+    """Return the set of each lane: a chunk does not say which is its own."""
+    return [keys.published(lane) for lane in LANES]

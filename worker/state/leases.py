@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from tagmill.worker.models import Chunk
 from tagmill.worker.state.connection import Script
-from tagmill.worker.state.keys import Keys
+from tagmill.worker.state.keys import Keys, all_published
 
 TAKEN_BY_ANOTHER, TAKEN_AGAIN = 0, 2  #: what `lease_renew.lua` answers when the lease was not ours any more
 
@@ -29,7 +29,7 @@ class Leases:
     async def take(self, chunk: Chunk) -> Lease | None:
         """Return None when another worker has the chunk."""
         token = f"{self.holder}/{secrets.token_hex(16)}"
-        keys = [self.keys.lease(chunk), self.keys.published(), self.keys.parked()]
+        keys = [self.keys.lease(chunk), self.keys.parked(), *all_published(self.keys)]
         taken = await self.take_script(keys, [token, self.milliseconds, chunk.id])
         return Lease(self, chunk, token) if taken else None
 
@@ -81,4 +81,11 @@ def commit_keys(keys: Keys, chunk: Chunk) -> list[str]:
     """Return the keys of the script `lease_commit`."""
     of_pass = [key(chunk.run_id, chunk.pass_no) for key in (keys.done, keys.progress)]
     of_chunk = [keys.journal(chunk), keys.undo(chunk)]
-    return [keys.lease(chunk), *of_pass, *of_chunk, keys.published(), keys.parked(), keys.delivered(chunk)]
+    return [
+        keys.lease(chunk),
+        *of_pass,
+        *of_chunk,
+        keys.parked(),
+        keys.delivered(chunk),
+        *all_published(keys),
+    ]
