@@ -191,6 +191,7 @@ class Settings(BaseSettings):
     allow_new_versions: bool = False  #: a write-back may add versions without a question
     allow_copy_events: bool = False  #: and fire `ObjectCreated:Copy`
     policy: Path | None = None  #: a file; a run freezes what it says
+    pipeline: Path | None = None  #: likewise; None: of each image the tags
     transfer: Literal["auto", "upload"] = "auto"
     keep_uploads: bool = False
     dedupe: Literal["off", "exact"] = "off"

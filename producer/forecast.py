@@ -112,8 +112,10 @@ def forecast(
     tally = tally_of(plan, source)
     duplicates = _duplicates(plan, spec, source, whole)
     copies = duplicates["images"] if spec.deduplicates and duplicates else 0
-    calls = tally.images - tally.bad_lines - copies - whole.found.get(Why.REAPPLIED, 0)
-    requests = _requests(spec, source, tally, calls, whole.listed)
+    asked = tally.images - tally.bad_lines - copies - whole.found.get(Why.REAPPLIED, 0)
+    least, most = spec.calls_per_image
+    calls = asked * most
+    requests = _requests(spec, source, tally, asked, whole.listed)
     return {
         "schema": SCHEMA,
         "run_id": spec.run_id,
@@ -131,13 +133,15 @@ def forecast(
         "folders": tally.folders.to_json("folder"),
         "sizes": list(tally.size_classes()),
         "duplicates": duplicates,
+        "tasks": spec.tasks.to_json() if spec.tasks else [],
+        "least_calls": asked * least,
         "calls": calls,
         "s3_requests": requests.to_json(),
         "cost": _cost(spec, calls, requests, s3_prices),
         "max_calls": max_calls(spec),
         "rate": spec.planned_rate,
         "quota": asdict(quota),
-        "duration_s": quota.seconds(calls, spec.planned_rate),
+        "duration_s": quota.seconds(asked * least, spec.planned_rate),
         "run_dir": f"{runs.files.location}/{run_folder(spec.run_id)}",
     }
 
@@ -149,7 +153,7 @@ def _duplicates(plan: Plan, spec: RunSpec, source: SourceSpec, whole: PlanSummar
     return find_duplicates(plan, None, stopped=lambda: False)
 
 
-def _requests(spec: RunSpec, source: SourceSpec, tally: Tally, calls: int, listed: int) -> Requests:
+def _requests(spec: RunSpec, source: SourceSpec, tally: Tally, asked: int, listed: int) -> Requests:
     behind = tally.images if spec.filestack_buckets else 0  # handles, with an object each
     objects = tally.objects or behind
     sinks = [name for name in spec.write_back if objects]
@@ -160,7 +164,7 @@ def _requests(spec: RunSpec, source: SourceSpec, tally: Tally, calls: int, liste
     return (
         (each + looks).times(objects)
         + Requests(get=CANARY_GETS * len(sinks)).times(canaries)
-        + Requests(get=min(calls, tally.objects), list=2 * pages if source.sample else pages)
+        + Requests(get=min(asked, tally.objects), list=2 * pages if source.sample else pages)
     )
 
 

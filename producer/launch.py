@@ -80,9 +80,13 @@ class Launch:
         policy = f", policy: {canonical_hash(self.spec.policy)}" if self.spec.policy else ""
         since = f", images: {self.spec.mode}" if self.spec.state.get("base") else ""
         return (
-            f"run {self.spec.run_id}: {source.uri} with {self.spec.engine} at "
+            f"run {self.spec.run_id}: {source.uri} with {self.spec.engine}{self._tasks()} at "
             f"{self.spec.planned_rate:g} calls/s or less, write-back: {write_back}{policy}{since}"
         )
+
+    def _tasks(self) -> str:
+        tasks = self.spec.tasks
+        return f" ({', '.join(task.name for task in tasks.tasks)})" if tasks else ""
 
     def message(self) -> str | None:
         """What is said of a pause."""
@@ -196,7 +200,7 @@ class Launch:
         return board
 
     def _display(self) -> Display:
-        return open_display(Pace(self.spec.planned_rate))
+        return open_display(Pace(self.spec.planned_rate / self.spec.calls_per_image[1]))
 
 
 def create_run(

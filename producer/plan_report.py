@@ -36,12 +36,14 @@ def _lines(forecast: Json) -> Iterator[str]:
     yield from _largest("folders", forecast["folders"], "folder")
     yield "  sizes: " + ", ".join(_size_class(one) for one in forecast["sizes"] if one["images"])
     yield f"  equal content: {_duplicates(forecast)}"
-    yield f"  calls: {forecast['calls']:,} and what is retried{_cap(forecast)}"
+    yield f"  calls: {_calls(forecast)} and what is retried{_cap(forecast)}"
     if any(forecast["s3_requests"].values()):
         requests = (f"{count:,} {kind.upper()}" for kind, count in forecast["s3_requests"].items() if count)
         yield f"  requests to S3: at most {', '.join(requests)}"
-    yield f"  cost: {_cost(forecast['cost'])}"
+    yield f"  cost: {_cost(forecast['cost'], at_most=_least(forecast) is not None)}"
     yield f"  duration: {duration(forecast['duration_s'])} or more, at {_rate(forecast)}"
+    if forecast["tasks"]:
+        yield f"  tasks: {', '.join(map(_task, forecast['tasks']))}"
     yield f"  write-back: {', '.join(forecast['write_back']) or 'none'}, engine: {forecast['engine']}"
     for effect in forecast["effects"]:
         yield f"  {effect}"
@@ -79,6 +81,22 @@ def _duplicates(forecast: Json) -> str:
     return f"{what}; --dedupe exact would not ask for them"
 
 
+def _calls(forecast: Json) -> str:
+    least = _least(forecast)
+    return f"{'' if least is None else f'{least:,} to '}{forecast['calls']:,}"
+
+
+def _least(forecast: Json) -> int | None:
+    """None: it depends on no answer which tasks are asked for."""
+    least: int = forecast["least_calls"]
+    return least if least < forecast["calls"] else None
+
+
+def _task(task: Json) -> str:
+    said = f"when {task['when']}" if "when" in task else f"after {task.get('after')}"
+    return f"{task['name']} ({said})" if "after" in task else str(task["name"])
+
+
 def _cap(forecast: Json) -> str:
     cap = forecast["max_calls"]
     return f"; the run pauses after {cap:,}" if cap is not None and cap < forecast["calls"] else ""
@@ -90,10 +108,11 @@ def _rate(forecast: Json) -> str:
     return f"{forecast['rate']:g} calls/s{''.join(quotas)}"
 
 
-def _cost(cost: Json) -> str:
+def _cost(cost: Json, *, at_most: bool) -> str:
     parts = []
     if cost["calls"] is not None:
-        parts.append(f"{cost['calls']:.2f} for first calls, at {cost['price_per_1000']} per 1,000")
+        amount = f"{'at most ' * at_most}{cost['calls']:.2f}"
+        parts.append(f"{amount} for first calls, at {cost['price_per_1000']} per 1,000")
     if cost["s3"] is not None:
         parts.append(f"{cost['s3']:.2f} for S3, at prices of {cost['s3_prices']['as_of']}")
     if not parts:

@@ -58,7 +58,7 @@ def pass_planner(runs: Runs, spec: RunSpec, current: PassSpec, s3_client: Callab
     if current.number == 0:
         return make_planner(runs, spec, reopen_source(runs, spec, s3_client))
     revision = Revision(runs.files, spec.run_id, current)
-    rate = spec.planned_rate if current.kind is PassKind.RETRY else REVISIONS_PER_SECOND
+    rate = _images_per_second(spec) if current.kind is PassKind.RETRY else REVISIONS_PER_SECOND
     return Planner(
         Plan(runs.files, spec.run_id, current.number),
         lambda after, _planned: revision.list(after),
@@ -68,7 +68,7 @@ def pass_planner(runs: Runs, spec: RunSpec, current: PassSpec, s3_client: Callab
 
 
 def make_planner(runs: Runs, spec: RunSpec, source: Source) -> Planner:
-    sizing = ChunkSizing(spec.planned_rate, spec.chunk_size)
+    sizing = ChunkSizing(_images_per_second(spec), spec.chunk_size)
     plan = Plan(runs.files, spec.run_id, 0)
     search = _search(runs, spec, plan) if spec.deduplicates else None
     listing = _since(runs, spec, source) if spec.state.get("base") else _selected(runs, spec, source)
@@ -92,6 +92,10 @@ def _selected(runs: Runs, spec: RunSpec, source: Source) -> Listing:
         return limited(items, most, planned)
 
     return listing
+
+
+def _images_per_second(spec: RunSpec) -> float:
+    return spec.planned_rate / spec.calls_per_image[1]
 
 
 def _search(runs: Runs, spec: RunSpec, plan: Plan) -> Search:

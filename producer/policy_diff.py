@@ -31,6 +31,8 @@ class PolicyDiff:
     gained: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
     renamed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    labels_gained: Counter[str] = field(default_factory=Counter)
+    labels_lost: Counter[str] = field(default_factory=Counter)
     examples: list[Json] = field(default_factory=list)
     policies: Counter[str] = field(default_factory=Counter)  #: of the rows, by hash
 
@@ -41,18 +43,21 @@ class PolicyDiff:
                 self._add(row)
 
     def _add(self, row: Json) -> None:
-        before, after = row["tags"]["auto"], self.policy.labels(row["raw_tags"]["auto"])
+        tags, labels = self.policy.judge(row["raw_tags"], row["results"])
+        before, after = row["tags"]["auto"], tags["auto"]
         self.images += 1
         self.policies[row["policy"]] += 1
         self.tags_before += len(before)
         self.tags_after += len(after)
-        if before == after:
+        if (before, row["labels"]) == (after, labels):
             return
         self.changed += 1
         self.emptied += bool(before and not after)
         self._compare(row, before.keys() - after.keys(), after.keys() - before.keys())
+        self.labels_lost.update(set(row["labels"]).difference(labels))
+        self.labels_gained.update(set(labels).difference(row["labels"]))
         if len(self.examples) < self.keep_examples:
-            self.examples.append({"id": row["id"], "before": before, "after": after})
+            self.examples.append(_change(row, after, labels))
 
     def _compare(self, row: Json, lost: set[str], gained: set[str]) -> None:
         """A label that has another name now is neither lost nor gained."""
@@ -79,6 +84,8 @@ class PolicyDiff:
             "gained": dict(_ranked(self.gained)),
             "lost": dict(_ranked(self.lost)),
             "renamed": renamed,
+            "labels_gained": dict(_ranked(self.labels_gained)),
+            "labels_lost": dict(_ranked(self.labels_lost)),
             "examples": self.examples,
         }
 
@@ -86,6 +93,7 @@ class PolicyDiff:
         """For people: the commonest labels of a kind."""
         arrows = Counter({f"{old} → {new}": count for (old, new), count in self.renamed.items()})
         kinds = {"lost": self.lost, "gained": self.gained, "renamed": arrows}
+        kinds |= {"labels lost": self.labels_lost, "labels gained": self.labels_gained}
         return "\n".join(
             [
                 f"{self.changed} of {self.images} images change; {self.emptied} would have no tags left",
@@ -94,6 +102,16 @@ class PolicyDiff:
                 *(f"  {_example(example)}" for example in self.examples),
             ]
         )
+
+
+def _change(row: Json, tags: Mapping[str, float], labels: list[str]) -> Json:
+    return {
+        "id": row["id"],
+        "before": row["tags"]["auto"],
+        "after": tags,
+        "labels_before": row["labels"],
+        "labels_after": labels,
+    }
 
 
 def _ranked(counts: Counter[Key]) -> list[tuple[Key, int]]:
@@ -106,5 +124,10 @@ def _commonest(counts: Counter[str]) -> str:
 
 
 def _example(example: Json) -> str:
-    before, after = (", ".join(example[name]) or "nothing" for name in ("before", "after"))
+    before, after = (_named(example, name) for name in ("before", "after"))
     return f"{example['id']}: {before} → {after}"
+
+
+def _named(example: Json, name: str) -> str:
+    """Tags, and labels in brackets."""
+    return ", ".join([*example[name], *(f"[{label}]" for label in example[f"labels_{name}"])]) or "nothing"

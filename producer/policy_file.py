@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
-import re
 import tomllib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field
 
 from tagmill.producer.text_file import read_text
-from tagmill.worker.errors import ConfigError
+from tagmill.producer.written_files import WRITTEN, Confidence, Label, RuleEntry, Text, named, rules_of
 from tagmill.worker.policy import TagPolicy, folded
 
 CSV_SUFFIX = ".csv"
 CSV_HEAD = ("label", "term")
-LONGEST_LABEL = 256
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 T = TypeVar("T")
 
 
 def read_policy(path: Path) -> TagPolicy:
     """Raise `NotFoundError`, or `ConfigError`: one line that names file, key and rule."""
-    with _named(path):
+    with _said_of(path):
         if path.suffix.lower() == CSV_SUFFIX:
             return PolicyFile.model_validate({"vocabulary": _vocabulary(path)}).policy()
         said = tomllib.loads(read_text(path, "policy file"))
@@ -39,34 +35,19 @@ def read_policy(path: Path) -> TagPolicy:
 # --- the rules of the keys --------------------------------------------------------------------------------
 
 
-def _printable(text: str) -> str:
-    if _CONTROL.search(text):
-        raise ValueError("control characters have no place in a label")
-    return text
-
-
-def _visible(text: str) -> str:
-    if not text.strip():
-        raise ValueError("write at least one character that is no space")
-    return text
-
-
 def _whole(label: str) -> str:
     if "*" in label or "?" in label:
         raise ValueError("wildcards are for allow and deny; write a whole label")
     return label
 
 
-Text = Annotated[str, Field(max_length=LONGEST_LABEL), AfterValidator(_printable)]
-Label = Annotated[Text, AfterValidator(_visible)]
 WholeLabel = Annotated[Label, AfterValidator(_whole)]
-Confidence = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class PolicyFile(BaseModel):
     """Every key; docs/policy.md explains them."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = WRITTEN
 
     min_confidence: Confidence = 0
     min_confidence_for: dict[WholeLabel, Confidence] = {}
@@ -77,6 +58,7 @@ class PolicyFile(BaseModel):
     only_vocabulary: bool = False
     prefix: Text = ""
     case: Literal["lower", "upper", "title"] | None = None
+    rules: list[RuleEntry] = []
 
     def policy(self) -> TagPolicy:
         """Raise ValueError for rules of the whole file."""
@@ -92,6 +74,7 @@ class PolicyFile(BaseModel):
             only_vocabulary=self.only_vocabulary,
             prefix=self.prefix,
             case=self.case,
+            rules=rules_of(self.rules),
         )
 
 
@@ -109,7 +92,7 @@ def _by_label(key: str, pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
 
 def _vocabulary(path: Path) -> dict[str, str]:
     """Lines of a label and your term; the line `label,term` at the head may be missing."""
-    with _named(path):
+    with _said_of(path):
         pairs = list(_pairs(read_text(path, "policy file")))
         return _by_label("vocabulary", pairs[1:] if pairs[:1] == [CSV_HEAD] else pairs)
 
@@ -125,26 +108,5 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
         raise ValueError(f"line {reader.line_num}: {error}") from None
 
 
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Say which file is wrong."""
-    try:
-        yield
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_problem(error)}") from None
-    except (ValueError, RecursionError) as error:  # TOML's and UTF-8's among them
-        raise ConfigError(f"{path}: {error}") from None
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors(include_url=False, include_input=False)[0]
-    name = ".".join(str(part) for part in problem["loc"] if part != "[key]")
-    key = name if name.isprintable() else repr(name)
-    if problem["type"] == "extra_forbidden":
-        return f"{key} is no key of a policy{_suggestion(key)}"
-    return f"{key}: {str(problem['msg']).removeprefix('Value error, ')}"
-
-
-def _suggestion(key: str) -> str:
-    close = difflib.get_close_matches(key, PolicyFile.model_fields, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; its keys are {', '.join(PolicyFile.model_fields)}"
+def _said_of(path: Path) -> AbstractContextManager[None]:
+    return named(path, "policy", PolicyFile.model_fields, RuleEntry.model_fields)

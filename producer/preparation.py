@@ -11,6 +11,7 @@ import structlog
 
 from tagmill.config.settings import Settings
 from tagmill.producer.modes import check_mode
+from tagmill.producer.pipeline_file import NO_PIPELINE, Pipeline, read_pipeline
 from tagmill.producer.policy_file import read_policy
 from tagmill.producer.safety import EFFECTS, Clearance, Dialogue
 from tagmill.producer.sources.s3_client import listing_client
@@ -20,6 +21,7 @@ from tagmill.worker.account import DEFAULT_RATE
 from tagmill.worker.engine_config import FILESTACK_WORKFLOW, TASK_NAME, WORKFLOW_ID
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.models import Json
+from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rate import Rate
 from tagmill.worker.sidecar_prefix import SidecarPrefix
 from tagmill.worker.store.probes import Probes
@@ -68,7 +70,7 @@ def choose_engine(settings: Settings, kind: Kind, *, asks: bool = True) -> str:
     )
 
 
-def choose_engine_options(settings: Settings, engine: str) -> Json:
+def choose_engine_options(settings: Settings, engine: str, pipeline: Pipeline) -> Json:
     """What its answers depend on. Raise `ConfigError` for what an engine lacks, or has no use for."""
     given = {WORKFLOW_ID: settings.workflow_id, TASK_NAME: settings.task_name}
     options = {name: value for name, value in given.items() if value is not None}
@@ -77,7 +79,9 @@ def choose_engine_options(settings: Settings, engine: str) -> Json:
     if engine != FILESTACK_WORKFLOW and options:
         flag = min(options).replace("_", "-")
         raise ConfigError(f"--{flag} is for --engine {FILESTACK_WORKFLOW}, this is {engine}")
-    return options
+    if engine == FILESTACK_WORKFLOW and pipeline.tasks.tasks:
+        raise ConfigError(f"--engine {engine} has tasks of its own: leave out --pipeline, or the engine")
+    return options | pipeline.engine_options
 
 
 def choose_write_back(settings: Settings, kind: Kind, engine: str) -> tuple[str, ...]:
@@ -111,6 +115,12 @@ def choose_dedupe(settings: Settings, kind: Kind) -> str:
     if settings.dedupe != "off" and kind is Kind.HANDLES:
         raise ConfigError("a list of handles says nothing of content: --dedupe is for S3 and folders")
     return settings.dedupe
+
+
+def choose_policy(settings: Settings, pipeline: Pipeline) -> TagPolicy:
+    """Return what the policy's file says, with the rules of both files."""
+    policy = read_policy(settings.policy) if settings.policy else TagPolicy()
+    return replace(policy, rules=(*policy.rules, *pipeline.rules))
 
 
 def refuse_private_folder(settings: Settings, kind: Kind, *, shared_path: bool) -> None:
@@ -149,7 +159,8 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions, *, asks
     if settings.max_cost is not None and settings.price_per_1000 is None:
         raise ConfigError("a cap on the cost needs a price: set TAGMILL_PRICE_PER_1000 or --price-per-1000")
     engine = choose_engine(settings, source.kind, asks=asks)
-    engine_options = choose_engine_options(settings, engine)
+    pipeline = read_pipeline(settings.pipeline) if settings.pipeline else NO_PIPELINE
+    engine_options = choose_engine_options(settings, engine, pipeline)
     by_task = engine != FILESTACK_WORKFLOW  # else the Workflow says how tags are made
     rates = [options.rate, account_rate(settings, engine, options.rate)]
     now = datetime.now(UTC)
@@ -162,10 +173,10 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions, *, asks
         rate=str(options.rate) if options.rate else None,
         transfer=settings.transfer,
         keep_uploads=settings.keep_uploads,
-        tags_version=settings.filestack_tags_version if by_task else None,
+        tags_version=pipeline.tags_version or settings.filestack_tags_version if by_task else None,
         resize=settings.filestack_resize if by_task else None,
         engine_options=engine_options,
-        policy=read_policy(settings.policy).to_json() if settings.policy else {},
+        policy=choose_policy(settings, pipeline).to_json(),
         shard_size=settings.shard_size,
         chunk_size=settings.chunk_size,
         embedded=settings.redis_url is None,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from tagmill.worker.models import SCHEMA, Json
+from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rules import Rule, data_of
 
 
@@ -23,8 +24,12 @@ class Matches:
 class RuleMatches:
     """Memory: a count and a few ids for each rule."""
 
-    def __init__(self, rules: Mapping[str, Rule], keep_examples: int) -> None:
+    def __init__(
+        self, rules: Mapping[str, Rule], policies: Mapping[str, TagPolicy], keep_examples: int
+    ) -> None:
+        """`policies`: those that rows may have, by hash; rules see the tags that a row's own one leaves."""
         self._rules = {name: Matches(rule) for name, rule in rules.items()}
+        self._policies = policies
         self._keep_examples = keep_examples
         self._images = 0
         self._unanswered = 0
@@ -39,7 +44,8 @@ class RuleMatches:
 
     def _add(self, row: Json) -> None:
         self._images += 1
-        data = data_of(row["raw_tags"], row["results"])
+        policy, raw = self._policies.get(row["policy"], TagPolicy()), row["raw_tags"]
+        data = data_of(raw and policy.apply(raw), row["results"])
         for matches in self._rules.values():
             if matches.rule.matches(data):
                 matches.images += 1

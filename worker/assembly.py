@@ -17,6 +17,7 @@ from tagmill.worker.engine_config import NO_OPTIONS, WORKFLOW_ID
 from tagmill.worker.engines.base import Engine
 from tagmill.worker.engines.filestack import FilestackEngine
 from tagmill.worker.engines.filestack_service import FilestackOptions, OnLimit
+from tagmill.worker.engines.filestack_tasks import FilestackTasks
 from tagmill.worker.engines.filestack_urls import UrlForm
 from tagmill.worker.engines.filestack_workflow import FilestackWorkflowEngine
 from tagmill.worker.equipment import Equipment
@@ -49,6 +50,7 @@ from tagmill.worker.store.plan import Plan
 from tagmill.worker.store.probes import Probes, read_probes
 from tagmill.worker.store.runs import Runs, RunSpec
 from tagmill.worker.tagger import Tagger
+from tagmill.worker.task_list import TASKS, TaskList
 from tagmill.worker.transfer import Transfers
 from tagmill.worker.undoing import Undoing
 from tagmill.worker.workflow_jobs import WorkflowJobs
@@ -210,6 +212,8 @@ def open_engine(options: FilestackOptions, on_limit: OnLimit) -> Engine:
     """Return the engine that the options are for."""
     if WORKFLOW_ID in options.config:
         return FilestackWorkflowEngine(options, on_limit=on_limit)
+    if TASKS in options.config:
+        return FilestackTasks(TaskList.from_json(options.config[TASKS]), options, on_limit=on_limit)
     return FilestackEngine(options, on_limit=on_limit)
 
 

@@ -26,6 +26,7 @@ def tagging_of(row: Json) -> Tagging | None:
         row["policy"],
         row["tags"],
         row["tagged_at"],
+        tuple(row["labels"]),
     )
 
 

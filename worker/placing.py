@@ -49,12 +49,20 @@ class Placing:
     def _tagging(self, planned: Planned, outcome: Outcome) -> Tagging:
         assert outcome.answer is not None and outcome.tagged_at is not None  # noqa: S101, PT018 - only answers are written
         policy = self._kit.policy.hash
-        tags = self._kit.policy.apply(outcome.answer.tags)
+        tags, labels = self._kit.policy.judge(outcome.answer.tags, outcome.answer.results)
         row = planned.row
         if row is not None and self._kit.kind.reuses(row) and (earlier := tagging_of(row)) is not None:
-            return replace(earlier, tags=tags, policy=policy)
+            return replace(earlier, tags=tags, labels=tuple(labels), policy=policy)
         engine = self._kit.tagger.engine
-        return Tagging(self._kit.run_id, engine.name, engine.config_hash, policy, tags, outcome.tagged_at)
+        return Tagging(
+            self._kit.run_id,
+            engine.name,
+            engine.config_hash,
+            policy,
+            tags,
+            outcome.tagged_at,
+            tuple(labels),
+        )
 
 
 def _ours(write: Write) -> Write:

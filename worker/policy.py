@@ -8,6 +8,8 @@
 4. `case`, then `prefix`: the name as it is written. Equal names are one, with the highest confidence.
 5. `max_tags`: the most confident stay, of equals the first by name.
 
+`judge` then asks its rules, each on what these steps left: those that match add tags and labels of their own.
+
 Comparing ignores case, and after step 1 everything speaks of your terms.
 """
 
@@ -23,6 +25,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from tagmill.worker.models import Json, TagSets, canonical_hash
+from tagmill.worker.rules import Rule, data_of, parse
 
 FILTERED = "filtered"  #: flag: the service named labels, and the policy let none of them through
 _CASES: dict[str | None, Callable[[str], str]] = {
@@ -32,6 +35,26 @@ _CASES: dict[str | None, Callable[[str], str]] = {
     "title": lambda label: string.capwords(label, " "),
 }
 _REMEMBERED = 1 << 16  #: labels: a service's vocabulary has some thousands
+CERTAIN = 100  #: confidence of a tag that a rule adds, unless it says another
+
+
+@dataclass(frozen=True, slots=True)
+class TagRule:
+    """What the images get that a rule matches."""
+
+    when: Rule
+    add_tag: str | None = None
+    confidence: float = CERTAIN  #: of the tag
+    label: str | None = None  #: of the row, beside its tags
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TagRule:
+        return cls(**{**value, "when": parse(value["when"])})
+
+    def to_json(self) -> Json:
+        confidence = None if self.add_tag is None or self.confidence == CERTAIN else self.confidence
+        said = {"add_tag": self.add_tag, "confidence": _canonical(confidence), "label": self.label}
+        return {"when": str(self.when), **{name: one for name, one in said.items() if one is not None}}
 
 
 @dataclass(frozen=True)
@@ -47,12 +70,14 @@ class TagPolicy:
     only_vocabulary: bool = False
     prefix: str = ""
     case: str | None = None  #: lower, upper or title; None: as it comes
+    rules: tuple[TagRule, ...] = ()  #: in any order: none sees what another one adds
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TagPolicy:
         """Read what `to_json` wrote."""
         patterns = {name: tuple(value.get(name, ())) for name in ("allow", "deny")}
-        return cls(**{**value, **patterns})
+        rules = tuple(map(TagRule.from_json, value.get("rules", ())))
+        return cls(**{**value, **patterns, "rules": rules})
 
     def to_json(self) -> Json:
         """Only what differs from the default, in one way of writing: equal policies have equal hashes."""
@@ -64,8 +89,21 @@ class TagPolicy:
         """The `policy` of a row."""
         return canonical_hash(self.to_json())
 
+    def judge(self, raw: TagSets, results: Mapping[str, Any]) -> tuple[TagSets, list[str]]:
+        """Return a row's `tags` and `labels` for its `raw_tags` and `results`."""
+        tags = self.apply(raw)
+        if not self.rules:
+            return tags, []
+        data = data_of(tags, results)
+        matching = [rule for rule in self.rules if rule.when.matches(data)]
+        auto = dict(tags["auto"])
+        for rule in matching:
+            if rule.add_tag is not None:
+                auto[rule.add_tag] = max(rule.confidence, auto.get(rule.add_tag, 0))
+        return {**tags, "auto": auto}, sorted({rule.label for rule in matching if rule.label is not None})
+
     def apply(self, tags: TagSets) -> TagSets:
-        """Return a row's `tags` for its `raw_tags`; what others than the service said passes as it is."""
+        """Take an answer's labels through the steps; what others than the service said passes as it is."""
         return tags if self._changes_nothing else {**tags, "auto": self.labels(tags["auto"])}
 
     def labels(self, raw: Mapping[str, float]) -> dict[str, float]:
@@ -95,7 +133,7 @@ class TagPolicy:
 
     @cached_property
     def _changes_nothing(self) -> bool:
-        return not self.to_json()
+        return not self.to_json().keys() - {"rules"}
 
     @cached_property
     def _denied(self) -> Callable[[str], bool]:
@@ -124,6 +162,8 @@ def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
 
 def _canonical(value: Any) -> Any:
     match value:
+        case (TagRule(), *_):
+            return sorted((rule.to_json() for rule in set(value)), key=str)
         case tuple():
             return sorted(set(value))
         case Mapping():

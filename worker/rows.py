@@ -104,12 +104,12 @@ def build_row(context: RowContext, shard: int, index: int, ref: ImageRef, outcom
 
 
 def under_policy(row: Json, policy: TagPolicy) -> Json:
-    """Return the row with the tags that this policy makes of its raw ones, whatever policy it had before."""
+    """Return the row with the tags and labels that this policy makes of its answers, whatever it had."""
     raw = row["raw_tags"]
-    tags = raw and policy.apply(raw)
+    tags, labels = policy.judge(raw, row["results"]) if raw else (raw, [])
     emptied = bool(raw and raw["auto"] and not tags["auto"])
     flags = [flag for flag in row["flags"] if flag != FILTERED] + [FILTERED] * emptied
-    return {**row, "flags": flags, "tags": tags, "policy": policy.hash}
+    return {**row, "flags": flags, "tags": tags, "labels": labels, "policy": policy.hash}
 
 
 def later_row(context: RowContext, earlier: Json, ref: ImageRef, outcome: Outcome) -> Json:

@@ -14,6 +14,7 @@ from tagmill.producer.cli.export import export
 from tagmill.producer.cli.failures import failures
 from tagmill.producer.cli.gc import gc
 from tagmill.producer.cli.passes import retag, retry, undo
+from tagmill.producer.cli.pipeline import pipeline
 from tagmill.producer.cli.plan import plan
 from tagmill.producer.cli.policy import policy
 from tagmill.producer.cli.rules import rules
@@ -52,6 +53,7 @@ app.add_typer(policy, name="policy")
 app.add_typer(rules, name="rules")
 app.command()(serve)
 app.add_typer(webhooks, name="webhooks")
+app.add_typer(pipeline, name="pipeline")
 app.command()(sandbox)
 
 

@@ -55,9 +55,10 @@ def count(
     from tagmill.worker.s3 import store_client  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
 
-    found = RuleMatches(read_rules(file), examples)
+    wanted = read_rules(file)
     settings = settings_from(run_store=run_store)
     settled = Settled(open_files(settings.run_store, lambda: store_client(settings.s3_endpoint_url)), run_id)
+    found = RuleMatches(wanted, settled.policies(), examples)
     found.add_all(settled.lines())
     if settled.caveat:
         typer.echo(settled.caveat, err=True)

@@ -90,6 +90,9 @@ def run(  # noqa: PLR0913 - an option each
     policy: Annotated[
         str | None, typer.Option(help="File that says which tags are kept, under what names.")
     ] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(help="File of the tasks that each image is asked for.")
+    ] = None,
     chunk_size: Annotated[int | None, typer.Option(help="Images per Celery task.")] = None,
     max_calls: MaxCalls = None,
     max_cost: MaxCost = None,
@@ -146,8 +149,8 @@ def run(  # noqa: PLR0913 - an option each
         list_format=list_format,
         field=field,
     )
-    frozen = [engine, write_back, sidecar_prefix, dedupe, policy, transfer, keep_uploads, chunk_size]
-    frozen += [selection != SourceOptions(), rate, run_id, price_per_1000, shared_path, force]
+    frozen = [engine, write_back, sidecar_prefix, dedupe, policy, pipeline, transfer, chunk_size]
+    frozen += [keep_uploads, selection != SourceOptions(), rate, run_id, price_per_1000, shared_path, force]
     frozen += [mode, retag_older_than, workflow_id, task_name]
     age = parse_duration("--retag-older-than", retag_older_than)
     options = RunOptions(parse_rate(rate), run_id, shared_path, force, mode, age)

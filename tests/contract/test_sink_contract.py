@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fakes.taggings import OTHER_ANSWER, TAGGING
+from fakes.taggings import LABELLED, OTHER_ANSWER, TAGGING
 from servers.real_s3 import RealBucket, named_bucket
 from servers.s3 import running_s3
 from servers.sink_places import (
@@ -192,6 +192,18 @@ async def test_real_sinks_pass_over_images_that_lie_elsewhere(place: Place) -> N
     assert write.reason
 
 
+async def test_labels_of_rules_are_written_like_tags(place: Place) -> None:
+    await place.sink.write(place.ref, TAGGING, Kept(place))
+    assert place.rule_labels() == []
+    again = [(await place.sink.write(place.ref, LABELLED, Kept(place))).status for _ in range(2)]
+    assert (again, place.rule_labels()) == (
+        [WriteStatus.WRITTEN, WriteStatus.UNCHANGED],
+        ["family", "needs-review"],
+    )
+    await place.sink.write(place.ref, TAGGING, Kept(place))
+    assert place.rule_labels() == []
+
+
 # --- undo -------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +242,17 @@ async def test_undo_puts_an_earlier_runs_values_back(place: Place) -> None:
     written = await run_at(place, OTHER_ANSWER)
     assert (await place.sink.undo(place.ref, written)).status is WriteStatus.WRITTEN
     assert place.everything() == before
+
+
+async def test_labels_of_rules_are_undone_like_tags(place: Place) -> None:
+    before = place.everything()
+    first = await run_at(place, LABELLED)
+    between = place.everything()
+    second = await run_at(place, replace(OTHER_ANSWER, labels=("others",)))
+    assert place.rule_labels() == ["others"]
+    for written, expected in ((second, between), (first, before)):
+        assert (await place.sink.undo(place.ref, written)).status is WriteStatus.WRITTEN
+        assert place.everything() == expected
 
 
 async def test_two_runs_are_undone_newest_first(place: Place) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tagmill.worker.errors import TaggingError
@@ -30,7 +30,7 @@ class FakeSink:
         if ref.id in self.changed:
             return Write(WriteStatus.STALE, reason="content_changed")
         standing = self.written.get(ref.id)
-        if standing and (standing.tags, standing.marker) == (tagging.tags, tagging.marker):
+        if standing and standing == replace(tagging, run_id=standing.run_id):
             return Write(WriteStatus.UNCHANGED)
         if standing is None or standing.run_id != tagging.run_id:
             run = standing.run_id if standing else None
@@ -41,7 +41,7 @@ class FakeSink:
     async def undo(self, ref: ImageRef, written: Written) -> Write:
         self._fail()
         standing = self.written.get(ref.id)
-        if standing is None or (written.previous and written.previous["values"] == asdict(standing)):
+        if standing is None or _tagging(written.previous) == standing:
             return Write(WriteStatus.UNCHANGED)
         if ref.id in self.changed or not _is_as_written(standing, written):
             return written.not_ours()
@@ -84,4 +84,6 @@ def _is_as_written(standing: Tagging, written: Written) -> bool:
 
 
 def _tagging(kept: Mapping[str, Any] | None) -> Tagging | None:
-    return Tagging(**kept["values"]) if kept and kept["values"] else None
+    if not (kept and kept["values"]):
+        return None
+    return Tagging(**{**kept["values"], "labels": tuple(kept["values"]["labels"])})

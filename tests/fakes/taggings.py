@@ -16,6 +16,8 @@ TAGGING = Tagging(
     tags={"auto": {"sky": 97, "no person": 88}, "user": None},
     tagged_at="2026-11-22T00:00:00Z",
 )
+#: As a policy with other rules makes it of the same answer.
+LABELLED = replace(TAGGING, policy="aaaabbbbccccdddd", labels=("family", "needs-review"))
 OTHER_ANSWER = replace(TAGGING, run_id="run-two", tags={"auto": {"sea": 55}, "user": None})
 
 

@@ -232,7 +232,7 @@ async def test_undo_values_are_there_before_the_part(site: Site) -> None:
     site.files.full = lambda name: "/parts/" in name
     assert await site.run() == "parked"
     undo = {line["index"]: line["previous"]["fake"]["values"] for line in site.undo()}
-    assert undo == {index: asdict(other) if index == 3 else {} for index in range(IMAGES)}
+    assert undo == {index: asdict(other) | {"labels": []} if index == 3 else {} for index in range(IMAGES)}
     site.files.full = lambda _: False
     assert await site.run() == "committed"
     assert "previous" not in json.dumps(site.rows())

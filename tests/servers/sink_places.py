@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from urllib.parse import unquote
 
 from botocore.exceptions import ClientError
 from fakes.sink import FakeSink
@@ -43,6 +44,10 @@ class Place(Protocol):
         """Ours, as a reader finds them."""
         ...
 
+    def rule_labels(self) -> list[str]:
+        """What rules gave the image, as a reader finds it."""
+        ...
+
     def everything_else(self) -> Any:
         """The image's bytes and all that others wrote."""
         ...
@@ -68,6 +73,9 @@ class FakePlace:
     def labels(self) -> Mapping[str, float] | None:
         tagging = self.sink.written.get(self.ref.id)
         return tagging.tags["auto"] if tagging else None
+
+    def rule_labels(self) -> list[str]:
+        return list(self.sink.written[self.ref.id].labels)
 
     def everything_else(self) -> Any:
         return None
@@ -105,6 +113,9 @@ class SidecarPlace:
             return None
         labels: dict[str, float] = json.loads(self._sidecar.read_text())["tags"]["auto"]
         return labels
+
+    def rule_labels(self) -> list[str]:
+        return _labels_of(self._sidecar.read_text())
 
     def everything_else(self) -> Any:
         files = (path for path in self._folder.iterdir() if path != self._sidecar)
@@ -153,6 +164,9 @@ class S3Place(ABC):
     def labels(self) -> Mapping[str, float] | None: ...
 
     @abstractmethod
+    def rule_labels(self) -> list[str]: ...
+
+    @abstractmethod
     def edit_values(self) -> None: ...
 
     def _count(self, **_: Any) -> None:
@@ -188,6 +202,10 @@ class MetadataPlace(S3Place):
     def labels(self) -> Mapping[str, float] | None:
         return encoding.decode(self._client.head_object(**self._at)["Metadata"])
 
+    def rule_labels(self) -> list[str]:
+        text = self._client.head_object(**self._at)["Metadata"].get("tagmill-labels", "")
+        return [unquote(label) for label in text.split(",") if label]
+
     def everything_else(self) -> Any:
         fields = self.everything()
         fields["Metadata"] = {k: v for k, v in fields["Metadata"].items() if k not in encoding.OWN_KEYS}
@@ -216,6 +234,9 @@ class TagsPlace(S3Place):
         words = (word.rpartition(":") for word in text.split())
         return {label.replace("-", " "): float(confidence) for label, _, confidence in words}
 
+    def rule_labels(self) -> list[str]:
+        return self._tags().get("tagmill-labels", "").split()
+
     def everything_else(self) -> Any:
         fields = self.everything()
         fields.pop("TagCount", None)
@@ -242,6 +263,9 @@ class AnnotationPlace(S3Place):
     def labels(self) -> Mapping[str, float] | None:
         text = self._annotations().get(ANNOTATION)
         return None if text is None else json.loads(text)["tags"]["auto"]
+
+    def rule_labels(self) -> list[str]:
+        return _labels_of(self._annotations()[ANNOTATION])
 
     def everything(self) -> Any:
         return {**super().everything(), "annotations": self._annotations()}
@@ -285,6 +309,9 @@ class S3SidecarPlace(S3Place):
         text = self._sidecar()
         return None if text is None else json.loads(text)["tags"]["auto"]
 
+    def rule_labels(self) -> list[str]:
+        return _labels_of(self._sidecar() or "{}")
+
     def everything(self) -> Any:
         return {**super().everything(), "sidecar": self._sidecar()}
 
@@ -301,6 +328,11 @@ class S3SidecarPlace(S3Place):
             return self._client.get_object(**self._beside)["Body"].read().decode()
         except ClientError:
             return None
+
+
+def _labels_of(text: str) -> list[str]:
+    labels: list[str] = json.loads(text).get("labels", [])
+    return labels
 
 
 def put_image(client: S3Client, at: Any, *, tagged: bool) -> str:

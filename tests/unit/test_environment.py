@@ -35,6 +35,7 @@ def test_every_setting_arrives_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "engine": "sandbox",
         "write_back": "metadata,sidecar",
         "policy": tmp_path / "policy.toml",
+        "pipeline": tmp_path / "pipeline.toml",
         "transfer": "upload",
         "keep_uploads": True,
         "dedupe": "exact",

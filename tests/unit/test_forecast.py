@@ -26,6 +26,8 @@ KEYS = [
         "folders",
         "sizes",
         "duplicates",
+        "tasks",
+        "least_calls",
         "calls",
         "s3_requests",
         "cost",
@@ -70,6 +72,16 @@ def test_every_image_may_cost_a_call_and_takes_its_time() -> None:
     said = foreseen(objects(10))
     assert (said["images"], said["bytes"], said["listed"], said["skipped"]) == (10, 10_000, 13, {"folder": 3})
     assert (said["calls"], said["rate"], said["duration_s"]) == (10, 4.0, 3)
+
+
+def test_a_pipeline_takes_a_range_of_calls() -> None:
+    tasks = [
+        {"name": "t", "task": "tags"},
+        {"name": "s", "task": "sfw", "after": "t", "when": "tags.auto.a gt 1"},
+    ]
+    said = foreseen(objects(10), engine_options={"tasks": tasks}, price_per_1000="10", dedupe="off")
+    assert (said["least_calls"], said["calls"], said["tasks"]) == (10, 20, tasks)
+    assert (said["cost"]["calls"], said["duration_s"], said["s3_requests"]["get"]) == (0.2, 3, 10)
 
 
 @pytest.mark.parametrize(

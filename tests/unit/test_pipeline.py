@@ -61,10 +61,11 @@ from tagmill.worker.models import (
     WriteStatus,
 )
 from tagmill.worker.pipeline import Pipeline, Result
-from tagmill.worker.policy import TagPolicy
+from tagmill.worker.policy import TagPolicy, TagRule
 from tagmill.worker.rate import Rate
 from tagmill.worker.retry import RetryBudget
 from tagmill.worker.rows import RowContext, build_row
+from tagmill.worker.rules import parse
 from tagmill.worker.sinks.base import Tagging
 from tagmill.worker.state import group_commit
 from tagmill.worker.state.breaker import Breaker
@@ -710,6 +711,16 @@ async def test_tags_are_written_under_the_policy_and_journaled_as_they_were_answ
     assert result.outcomes[0].answer is not None
     assert entry is not None
     assert result.outcomes[0].answer.tags == entry["answer"]["tags"] == answered
+
+
+async def test_what_rules_add_is_written_too_and_not_journaled(rig: Rig) -> None:
+    rule = TagRule(parse("results.tags_1.data eq {}"), add_tag="added", label="asked")
+    rig.engine, rig.sink, rig.policy = TasksEngine(), FakeSink(), TagPolicy(rules=(rule,))
+    result = await rig.run(handles(1))
+    written = rig.sink.written["filestack:handle0000"]
+    assert (written.tags["auto"], written.labels) == ({"sky": 97, "added": 100}, ("asked",))
+    assert result.outcomes[0].answer is not None
+    assert result.outcomes[0].answer.tags["auto"] == {"sky": 97}
 
 
 async def test_the_runs_own_writes_are_no_undo_values(rig: Rig) -> None:

@@ -31,6 +31,8 @@ FORECAST: Json = {
         {"from": None, "below": None, "images": 2, "bytes": 0},
     ],
     "duplicates": {"images": 100_000, "bytes": 5_000_000},
+    "tasks": [],
+    "least_calls": 1_300_000,
     "calls": 1_300_000,
     "s3_requests": {"head": 2_600_000, "get": 0, "put": 0, "copy": 1_300_000, "list": 1301},
     "cost": {
@@ -70,6 +72,17 @@ def test_people_read_what_it_takes_and_how_to_start_it(capsys: pytest.CaptureFix
         "  s3://b keeps versions: each rewritten image becomes one more, paid for, too",
         "  start it with: tagmill run --plan a-run --allow-new-versions",
     ]
+
+
+def test_a_pipeline_is_told_with_the_range_of_its_calls(capsys: pytest.CaptureFixture[str]) -> None:
+    tasks: list[Json] = [
+        {"name": "tags_1", "task": "tags", "main": True},
+        {"name": "safe", "task": "sfw", "after": "tags_1", "when": 'tags.auto kex "person"'},
+    ]
+    said = lines(capsys, tasks=tasks, calls=2_600_000)
+    assert "  calls: 1,300,000 to 2,600,000 and what is retried" in said
+    assert '  tasks: tags_1, safe (when tags.auto kex "person")' in said
+    assert said[8].startswith("  cost: at most 1950.00 for first calls")
 
 
 def test_bounds_are_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagmill.worker.models import canonical_hash
-from tagmill.worker.policy import TagPolicy, folded
+from tagmill.worker.policy import TagPolicy, TagRule, folded
+from tagmill.worker.rules import parse
 
 ANSWER = {"sky": 97, "blur": 41, "No Person": 88, "automobile": 60.5, "car": 72}
 LABELS = st.text(st.sampled_from("abAB ßéÉ*[x"), min_size=1, max_size=6) | st.text(min_size=1, max_size=9)
@@ -30,11 +31,70 @@ POLICIES = st.builds(
     only_vocabulary=st.booleans(),
     prefix=st.text(max_size=3),
     case=st.sampled_from([None, "lower", "upper", "title"]),
+    rules=st.lists(
+        st.builds(
+            TagRule,
+            st.sampled_from([parse('tags.auto kex "a"'), parse("sfw eq true"), parse("tags.auto.b gte 50")]),
+            st.none() | LABELS,
+            CONFIDENCES,
+            st.none() | LABELS,
+        ),
+        max_size=3,
+    ).map(tuple),
 )
 
 
 def kept(**rules: Any) -> dict[str, float]:
     return TagPolicy(**rules).labels(ANSWER)
+
+
+# --- rules on the answers ---------------------------------------------------------------------------------
+
+
+def judged(*rules: TagRule, results: Any = None, **steps: Any) -> tuple[dict[str, float], list[str]]:
+    tags, labels = TagPolicy(rules=rules, **steps).judge({"auto": ANSWER, "user": None}, results or {})
+    assert tags["user"] is None
+    return tags["auto"], labels
+
+
+def test_a_rule_that_matches_adds_a_tag_and_a_label() -> None:
+    sky = TagRule(parse('tags.auto kex "sky"'), add_tag="outdoors", confidence=70, label="nature")
+    sea = TagRule(parse('tags.auto kex "sea"'), add_tag="water", label="nature")
+    assert judged(sky, sea) == ({**ANSWER, "outdoors": 70}, ["nature"])
+    assert judged(sea) == (ANSWER, [])
+
+
+def test_rules_see_other_tasks_and_the_tags_that_the_steps_leave_but_none_that_a_rule_adds() -> None:
+    rules = [
+        TagRule(parse('all(tags.auto kex "Himmel", tags.auto nkex "blur")'), add_tag="new"),
+        TagRule(parse('tags.auto kex "new"'), label="never"),
+        TagRule(parse("safe eq false"), label="unsafe"),
+    ]
+    results = {"s": {"data": {"safe": False}}, "failed": {"error": {}}}
+    tags, labels = judged(*rules, results=results, min_confidence=50, vocabulary={"sky": "Himmel"})
+    assert (tags["new"], labels) == (100, ["unsafe"])
+
+
+def test_what_a_rule_adds_is_as_it_is_written_and_the_higher_confidence_counts() -> None:
+    rules = [
+        TagRule(parse("tags.auto.SKY gte 1"), add_tag="sky", confidence=5),
+        TagRule(parse("tags.auto.SKY gte 1"), add_tag="SKY", confidence=5),
+        TagRule(parse("tags.auto.SKY gte 1"), add_tag="sky", confidence=6),
+    ]
+    assert judged(*rules, case="upper", max_tags=1) == ({"SKY": 97, "sky": 6}, [])
+
+
+def test_rules_are_a_set_and_part_of_the_hash() -> None:
+    one = TagRule(parse("sfw   eq true"), label="safe")
+    other = TagRule(parse("sfw eq false"), add_tag="unsafe", confidence=80.0)
+    policies = [TagPolicy(rules=rules) for rules in ((one, other), (other, one, one))]
+    assert policies[0].hash == policies[1].hash != TagPolicy(rules=(one,)).hash
+    assert policies[0].to_json() == {
+        "rules": [
+            {"when": "sfw eq false", "add_tag": "unsafe", "confidence": 80},
+            {"when": "sfw eq true", "label": "safe"},
+        ]
+    }
 
 
 # --- one rule at a time -----------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tagmill.producer.policy_diff import SHOWN, PolicyDiff
 from tagmill.worker.models import Json
-from tagmill.worker.policy import TagPolicy
+from tagmill.worker.policy import TagPolicy, TagRule
 from tagmill.worker.rows import under_policy
+from tagmill.worker.rules import parse
 
 ANSWERS = [
     {"sky": 97, "blur": 41},
@@ -28,8 +29,12 @@ POLICIES = st.sampled_from(
         TagPolicy(prefix="ai:", max_tags=2),
         TagPolicy(vocabulary={"0": "zero", "1": "zero"}),
         TagPolicy(deny=("*",)),
+        TagPolicy(rules=(TagRule(parse('tags.auto kex "0"'), add_tag="zero", label="numbered"),)),
     ]
 )
+
+
+UNLABELLED: Json = {"labels_before": [], "labels_after": []}
 
 
 def diff(rows: list[Json], old: TagPolicy, new: TagPolicy, keep_examples: int = 5) -> PolicyDiff:
@@ -60,12 +65,34 @@ def test_images_and_labels_are_counted() -> None:
         "gained": {},
         "lost": {"blur": 2, "automobile": 1},
         "renamed": [{"from": "sky", "to": "Himmel", "images": 1}],
+        "labels_gained": {},
+        "labels_lost": {},
         "examples": [
-            {"id": "h0", "before": {"sky": 97, "blur": 41}, "after": {"Himmel": 97}},
-            {"id": "h1", "before": {"automobile": 80, "car": 70}, "after": {"car": 80}},
-            {"id": "h2", "before": {"blur": 90}, "after": {}},
+            {"id": "h0", "before": {"sky": 97, "blur": 41}, "after": {"Himmel": 97}, **UNLABELLED},
+            {"id": "h1", "before": {"automobile": 80, "car": 70}, "after": {"car": 80}, **UNLABELLED},
+            {"id": "h2", "before": {"blur": 90}, "after": {}, **UNLABELLED},
         ],
     }
+
+
+def test_tags_and_labels_of_rules_are_counted_too() -> None:
+    old = TagPolicy(rules=(TagRule(parse("tags.auto.car gte 1"), label="old"),))
+    seen = TagRule(parse("tags.auto.car gte 1"), add_tag="vehicle", label="seen")
+    unsafe = TagRule(parse("sfw eq false"), label="unsafe")
+    rows = [
+        a_row(id="h0", raw_tags={"auto": {"car": 90}, "user": None}),
+        a_row(id="h1", raw_tags={"auto": {}, "user": None}, results={"s": {"data": {"sfw": False}}}),
+        a_row(id="h2", raw_tags={"auto": {"sky": 90}, "user": None}),
+    ]
+    found = diff(rows, old, TagPolicy(rules=(seen, unsafe)))
+    assert (found.changed, found.gained, found.lost) == (2, {"vehicle": 1}, {})
+    assert (found.labels_gained, found.labels_lost) == ({"seen": 1, "unsafe": 1}, {"old": 1})
+    assert found.describe().splitlines()[-4:] == [
+        "  labels lost: old (1)",
+        "  labels gained: seen (1), unsafe (1)",
+        "  h0: car, [old] → car, vehicle, [seen]",
+        "  h1: nothing → [unsafe]",
+    ]
 
 
 def test_a_name_that_the_former_policy_gave_is_renamed_too() -> None:

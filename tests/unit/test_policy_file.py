@@ -8,7 +8,8 @@ import pytest
 
 from tagmill.producer.policy_file import PolicyFile, read_policy
 from tagmill.worker.errors import ConfigError, NotFoundError
-from tagmill.worker.policy import TagPolicy
+from tagmill.worker.policy import TagPolicy, TagRule
+from tagmill.worker.rules import parse
 
 WHOLE = """
 min_confidence = 60
@@ -19,6 +20,15 @@ vocabulary = "terms.csv"
 only_vocabulary = true
 prefix = "ai:"
 case = "lower"
+
+[[rules]]
+when = "sfw  eq   false"
+label = "needs-review"
+
+[[rules]]
+when = 'tags.auto kex "Ocean"'
+add_tag = "water"
+confidence = 80
 
 [min_confidence_for]
 Sea = 80.5
@@ -57,6 +67,10 @@ def test_every_key_is_read() -> None:
         only_vocabulary=True,
         prefix="ai:",
         case="lower",
+        rules=(
+            TagRule(parse("sfw eq false"), label="needs-review"),
+            TagRule(parse('tags.auto kex "Ocean"'), add_tag="water", confidence=80),
+        ),
     )
     assert all(key in WHOLE for key in PolicyFile.model_fields)
 
@@ -93,7 +107,7 @@ def test_a_vocabulary_is_looked_for_beside_its_policy(folder: Path) -> None:
     ("text", "said"),
     [
         ("max_tagz = 3", "policy.toml: max_tagz is no key of a policy; did you mean max_tags?"),
-        ("whatever = 3", "policy.toml: whatever is no key of a policy; its keys are min_confidence, "),
+        ("whatever = 3", "policy.toml: whatever is no key of a policy; there are min_confidence, "),
         ("min_confidence = 101", "policy.toml: min_confidence: Input should be less than or equal to 100"),
         ("min_confidence = nan", "policy.toml: min_confidence: Input should be a finite number"),
         ("min_confidence = true", "policy.toml: min_confidence: Input should be a valid number"),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tagmill.producer.rule_matches import RuleMatches
 from tagmill.worker.models import Json
+from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rules import data_of, parse
 
 RULES = {
@@ -16,6 +17,7 @@ RULES = {
     "no sky": parse('tags.auto nkex "sky"'),
     "safe": parse("sfw eq true"),
 }
+GERMAN = TagPolicy(vocabulary={"sky": "Himmel"}, min_confidence=5)
 SAFE = {"sfw_1": {"data": {"sfw": True}}}
 LIBRARY = [
     a_row(id="h0", raw_tags={"auto": {"sky": 97}, "user": None}, tags={"auto": {"Himmel": 97}, "user": None}),
@@ -27,7 +29,7 @@ LIBRARY = [
 
 
 def matches(rows: list[Json], keep_examples: int = 5) -> RuleMatches:
-    found = RuleMatches(RULES, keep_examples)
+    found = RuleMatches(RULES, {GERMAN.hash: GERMAN}, keep_examples)
     found.add_all(map(orjson.dumps, rows))
     return found
 
@@ -66,3 +68,10 @@ def test_every_row_is_an_image_with_or_without_an_answer(rows: list[Json]) -> No
         assert said["images"] == sum(
             rule.matches(data_of(row["raw_tags"], row["results"])) for row in answered
         )
+
+
+def test_rules_see_the_tags_that_the_rows_own_policy_leaves_and_none_that_a_rule_added() -> None:
+    raw = {"auto": {"sky": 97, "blur": 3}, "user": None}
+    tags = {"auto": {"Himmel": 97, "sky": 100}, "user": None}
+    found = matches([a_row(policy=GERMAN.hash, raw_tags=raw, tags=tags), a_row(raw_tags=raw)])
+    assert [one["images"] for one in found.to_json("a-run")["rules"]] == [1, 1, 0]

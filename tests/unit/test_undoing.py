@@ -31,6 +31,7 @@ def row(**fields: Any) -> Json:
     return {
         "run_id": "a-run",
         "tags": {"auto": {"sky": 97}},
+        "labels": [],
         "flags": [],
         "writes": written,
         **made,

@@ -20,8 +20,9 @@ class Tagging:
     engine: str
     engine_config: str
     policy: str
-    tags: Mapping[str, Any]  #: `{"auto": {label: confidence}, "user": …}` after the tag policy
+    tags: Mapping[str, Any]  #: `{"auto": {label: confidence}, "user": …}` after tag policy and rules
     tagged_at: str
+    labels: tuple[str, ...] = ()  #: that rules gave the image
 
     @property
     def marker(self) -> str:

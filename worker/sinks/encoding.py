@@ -8,12 +8,13 @@ from urllib.parse import quote, unquote
 
 SCHEMA = "tagmill-schema"
 TAGS = "tagmill-tags"
+LABELS = "tagmill-labels"  #: that rules gave the image, if any
 RUN = "tagmill-run"
 CONFIG = "tagmill-config"
 REPLACES = "tagmill-replaces"  #: the run whose values this one replaced, if any
 SOURCE_ETAG = "tagmill-source-etag"
 SOURCE_SIZE = "tagmill-source-size"  #: tells new content where a copy changes the ETag
-OWN_KEYS = frozenset({SCHEMA, TAGS, RUN, CONFIG, REPLACES, SOURCE_ETAG, SOURCE_SIZE})
+OWN_KEYS = frozenset({SCHEMA, TAGS, LABELS, RUN, CONFIG, REPLACES, SOURCE_ETAG, SOURCE_SIZE})
 SCHEMA_VERSION = "1"
 
 #: Bytes of all keys and values in UTF-8, the `x-amz-meta-` prefix not counted (S3 user guide, "Working with
@@ -45,6 +46,12 @@ def encode(labels: Mapping[str, float], fixed: Mapping[str, str], foreign: Mappi
         raise NoRoomError(f"{BUDGET_BYTES - room} of {BUDGET_BYTES} bytes of metadata are taken")
     tags = {TAGS: ",".join(kept)} if kept else {}
     return Encoded({**fixed, **tags}, truncated=len(words) - len(kept))
+
+
+def encoded_labels(labels: Iterable[str]) -> dict[str, str]:
+    """Own metadata for the labels of a row; nothing for none."""
+    text = ",".join(_quoted(label) for label in labels)
+    return {LABELS: text} if text else {}
 
 
 def decode(metadata: Mapping[str, str]) -> dict[str, float] | None:
@@ -84,7 +91,11 @@ def fitting(words: Iterable[str], room: int) -> list[str]:
 
 
 def _word(label: str, confidence: float) -> str:
-    return f"{quote(label, safe='', errors=_SURROGATES)}:{number(confidence)}"
+    return f"{_quoted(label)}:{number(confidence)}"
+
+
+def _quoted(label: str) -> str:
+    return quote(label, safe="", errors=_SURROGATES)
 
 
 def number(value: float) -> str:

@@ -95,6 +95,7 @@ def _encoded(source: S3Object, tagging: Tagging, stored: StoredObject, replaces:
         encoding.SOURCE_ETAG: source.etag or stored.etag,
         encoding.SOURCE_SIZE: str(size),
         **({encoding.REPLACES: replaces} if replaces else {}),
+        **encoding.encoded_labels(tagging.labels),
     }
     try:
         return encoding.encode(tagging.tags.get("auto") or {}, fixed, stored.foreign)
@@ -110,7 +111,7 @@ def _replaced_by(run_id: str, stored: StoredObject) -> str | None:
 
 def _is_written(encoded: Encoded, source: S3Object, stored: StoredObject) -> bool:
     """Whether the object says all this already. Which run said it does not matter."""
-    said = (encoding.SCHEMA, encoding.TAGS, encoding.CONFIG)
+    said = (encoding.SCHEMA, encoding.TAGS, encoding.LABELS, encoding.CONFIG)
     same = all(stored.own.get(key) == encoded.values.get(key) for key in said)
     return same and _tells_of(source, stored)
 
@@ -157,8 +158,11 @@ def _is_as_written(source: S3Object, stored: StoredObject, written: Written) -> 
 
 
 def _says(stored: StoredObject, tagging: Tagging) -> bool:
-    labels = tagging.tags.get("auto") or {}
-    return stored.own.get(encoding.CONFIG) == tagging.marker and encoding.says(stored.own, labels)
+    tags, labels = tagging.tags.get("auto") or {}, encoding.encoded_labels(tagging.labels)
+    same_labels = stored.own.get(encoding.LABELS) == labels.get(encoding.LABELS)
+    return (
+        stored.own.get(encoding.CONFIG) == tagging.marker and same_labels and encoding.says(stored.own, tags)
+    )
 
 
 async def _values_before(stored: StoredObject, written: Written) -> dict[str, str]:

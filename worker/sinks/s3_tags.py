@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from tagmill.worker.errors import SinkConflictError
 from tagmill.worker.models import ImageRef, Json, S3Object, Write, WriteStatus
 from tagmill.worker.sinks.base import Keep, Tagging, Written, marker, skipped
-from tagmill.worker.sinks.encoding import RUN, TAGS, NoRoomError
+from tagmill.worker.sinks.encoding import LABELS, RUN, TAGS, NoRoomError
 from tagmill.worker.sinks.s3_access import RefusedError, S3Access, is_pinned, looking_twice
 from tagmill.worker.sinks.s3_errors import translated
 from tagmill.worker.sinks.s3_object import StoredObject
-from tagmill.worker.sinks.tag_text import MAX_TAGS, OWN_KEYS, Note, content_mark, encode
+from tagmill.worker.sinks.tag_text import MAX_TAGS, OWN_KEYS, Note, content_mark, encode, encode_labels
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -110,7 +110,7 @@ class S3TagsSink:
         own, truncated = _own(tagging, standing)
         if _is_written(own, standing):
             return _done(WriteStatus.UNCHANGED, standing, truncated)
-        _check(standing)
+        _check(standing, own)
         if standing.run != tagging.run_id:  # a run's own values are nothing to go back to
             await keep(_previous(standing))
         await self._replace(standing, own)
@@ -176,11 +176,12 @@ def _own(tagging: Tagging, standing: Standing) -> tuple[dict[str, str], int]:
 
 def _encoded(tagging: Tagging, standing: Standing, replaces: str | None) -> tuple[dict[str, str], int]:
     try:
-        labels, truncated = encode(tagging.tags.get("auto") or {})
+        tags, truncated = encode(tagging.tags.get("auto") or {})
     except NoRoomError as error:
         raise RefusedError("no_room") from error
     note = Note(tagging.run_id, tagging.marker, standing.content, replaces)
-    return {TAGS: labels, RUN: note.text}, truncated
+    labels, more = encode_labels(tagging.labels)
+    return {TAGS: tags, **labels, RUN: note.text}, truncated + more
 
 
 def _is_written(own: Tags, standing: Standing) -> bool:
@@ -188,14 +189,14 @@ def _is_written(own: Tags, standing: Standing) -> bool:
     new = Note.parse(own[RUN])
     if standing.note is None or new is None:
         return False
-    said = (standing.tags.get(TAGS), standing.note.marker, standing.note.content)
-    return said == (own[TAGS], new.marker, new.content)
+    said = (standing.tags.get(TAGS), standing.tags.get(LABELS), standing.note.marker, standing.note.content)
+    return said == (own[TAGS], own.get(LABELS), new.marker, new.content)
 
 
-def _check(standing: Standing) -> None:
+def _check(standing: Standing, own: Tags) -> None:
     if standing.stored.is_replica:
         raise RefusedError("replica")
-    if len(standing.foreign) > MAX_TAGS - len(OWN_KEYS):
+    if len(standing.foreign) > MAX_TAGS - len(own):
         raise RefusedError("no_room")
 
 

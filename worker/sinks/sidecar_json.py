@@ -82,6 +82,7 @@ def sidecar_json(tagging: Tagging, source: Json, *, replaces: str | None) -> Jso
         "policy": tagging.policy,
         "source": source,
         "tags": dict(tagging.tags),
+        **({"labels": list(tagging.labels)} if tagging.labels else {}),
     }
 
 

@@ -1,4 +1,4 @@
-"""Tags as S3 object tags: two of ours, 256 characters each, in the few characters that S3 allows.
+"""Tags as S3 object tags: two of ours or three, 256 characters each, in the few characters that S3 allows.
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
 """
@@ -6,13 +6,13 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tagmill.worker.models import canonical_hash
-from tagmill.worker.sinks.encoding import RUN, TAGS, NoRoomError, fitting, number, ranked
+from tagmill.worker.sinks.encoding import LABELS, RUN, TAGS, NoRoomError, fitting, number, ranked
 
-OWN_KEYS = frozenset({TAGS, RUN})
+OWN_KEYS = frozenset({TAGS, LABELS, RUN})
 MAX_TAGS = 10  #: of one object, whoever they belong to
 MAX_CHARACTERS = 256  #: of a value
 
@@ -56,6 +56,13 @@ def encode(labels: Mapping[str, float]) -> tuple[str, int]:
     if words and not kept:
         raise NoRoomError(f"the most confident label is longer than {MAX_CHARACTERS} characters")
     return " ".join(kept), len(labels) - len(kept)
+
+
+def encode_labels(labels: Iterable[str]) -> tuple[dict[str, str], int]:
+    """Return the tag for the labels of a row, none for no labels, and how many found no room."""
+    words = list(filter(None, dict.fromkeys(map(slug, labels))))
+    kept = fitting(words, MAX_CHARACTERS)
+    return {LABELS: " ".join(kept)} if kept else {}, len(words) - len(kept)
 
 
 def slug(label: str) -> str:

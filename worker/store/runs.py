@@ -16,6 +16,7 @@ from tagmill.worker.errors import ConfigError, NotFoundError, WriteBackSafetyErr
 from tagmill.worker.models import Json
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.layout import RUNS, pass_folder, run_folder
+from tagmill.worker.task_list import TASKS, TaskList
 
 FORMAT = 1  #: version of everything below `runs/<run_id>`
 _RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{2,63}")
@@ -70,6 +71,16 @@ class RunSpec:
     )  #: the source's, by `name`, and its number `base`; {}: it has none
     lane: str = "backfill"  #: the queue of its chunks
     open_until: str | None = None  #: RFC 3339: several writers plan it until then; None: one producer does
+
+    @property
+    def tasks(self) -> TaskList | None:
+        """The pipeline that each image is asked for; None: a single task."""
+        return TaskList.from_json(self.engine_options[TASKS]) if TASKS in self.engine_options else None
+
+    @property
+    def calls_per_image(self) -> tuple[int, int]:
+        """At least and at most, retries aside."""
+        return (1, 1) if self.tasks is None else (self.tasks.unconditional, len(self.tasks.tasks))
 
     @property
     def deduplicates(self) -> bool:
