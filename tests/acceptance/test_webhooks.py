@@ -11,15 +11,25 @@ from pathlib import Path
 
 import httpx
 import pytest
-from servers.fleet import Deployment, Program, deployed
+from servers.fleet import PIXEL, Deployment, Program, deployed, running_fleet
 from servers.redis import free_port
 from servers.sandbox import running_sandbox
 from servers.webhook_load import SECRET, Sent, letters, storm
 
 from tagmill.worker.store.folder import Folder
+from tagmill.worker.store.parts import Parts
+from tagmill.worker.store.runs import Runs
 from tagmill.worker.store.webhook_events import Event, WebhookEvents
 
 ENDPOINT = "webhooks/filestack/default"
+ON_UPLOAD = """
+[workflows.people]
+id = "11111111-2222-4333-8444-555555555555"
+seconds = 0
+on_upload = true
+[workflows.people.tasks.tags_1]
+task = "tags"
+"""
 
 
 @pytest.fixture
@@ -28,9 +38,9 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
         yield deployment
 
 
-def serve(deployment: Deployment, *arguments: str) -> tuple[Program, str]:
+def serve(deployment: Deployment, port: int, *arguments: str) -> tuple[Program, str]:
     """A receiver that takes connections, and its address."""
-    program = deployment.start("serve", "--port", str(free_port()), *arguments)
+    program = deployment.start("serve", "--port", str(port), *arguments)
     line = re.compile(r"receiving at (\S+)/webhooks/\S+\n")
     (url,) = deployment.until(lambda: line.findall(program.stderr), "a receiver")
     return program, url
@@ -41,7 +51,7 @@ def kept(deployment: Deployment) -> list[Event]:
 
 
 def test_nothing_thanked_for_is_lost_when_it_is_killed(deployment: Deployment) -> None:
-    program, url = serve(deployment)
+    program, url = serve(deployment, free_port())
 
     def go_on(sent: list[Sent]) -> bool:
         if len(sent) >= 300 and program.running:
@@ -56,7 +66,7 @@ def test_nothing_thanked_for_is_lost_when_it_is_killed(deployment: Deployment) -
 
 
 def test_term_ends_it_when_what_is_in_hand_is_kept(deployment: Deployment) -> None:
-    program, url = serve(deployment)
+    program, url = serve(deployment, free_port())
 
     def go_on(sent: list[Sent]) -> bool:
         if len(sent) == 100:
@@ -71,7 +81,7 @@ def test_term_ends_it_when_what_is_in_hand_is_kept(deployment: Deployment) -> No
 def test_it_takes_what_the_service_sends_and_says_what_it_set_aside(
     deployment: Deployment, tmp_path: Path
 ) -> None:
-    _, url = serve(deployment)
+    _, url = serve(deployment, free_port())
     hook = {"url": f"{url}/{ENDPOINT}", "secret": SECRET}
     with running_sandbox(data_folder=str(tmp_path / "sandbox"), webhooks=[hook]) as sandbox:
         handle = sandbox.upload(b"a picture")
@@ -87,6 +97,28 @@ def test_it_takes_what_the_service_sends_and_says_what_it_set_aside(
     assert "default not_json: nonsense" in shown.stdout
     listed = deployment.finish(deployment.start("webhooks", "quarantined", "--json")).json
     assert [one["reason"] for one in listed["quarantined"]] == ["not_json"]
+
+
+def test_the_result_of_a_workflow_that_an_upload_triggered_becomes_a_row(tmp_path: Path) -> None:
+    workflows = tmp_path / "workflows.toml"
+    workflows.write_text(ON_UPLOAD)
+    port = free_port()
+    hook = {"url": f"http://127.0.0.1:{port}/{ENDPOINT}", "secret": SECRET}
+    settings = {"TAGMILL_WEBHOOK_SECRETS": SECRET, "TAGMILL_WEBHOOK_GRACE": "1"}
+    with running_fleet(tmp_path, 0, settings, workflows=str(workflows), webhooks=[hook]) as fleet:
+        deployment = fleet.deployment
+        deployment.worker()
+        serve(deployment, port)
+        handle = fleet.sandbox.upload(PIXEL)
+        run_id = deployment.until(lambda: next(Runs(Folder(deployment.store)).ids(), ""), "a run of events")
+        parts = Parts(Folder(deployment.store), run_id, 0)
+        deployment.until(lambda: list(parts.lines_of_shard(0)), "its first row")
+        (row,) = map(json.loads, parts.lines_of_shard(0))
+        assert fleet.sandbox.stats()["calls"] == 0
+    assert run_id.startswith("events-workflow-11111111-")
+    assert (row["id"], row["status"], row["calls"]) == (f"filestack:{handle}", "tagged", 0)
+    assert row["tags"]["auto"] == row["results"]["tags_1"]["data"]["tags"]["auto"] != {}
+    assert (row["run_id"], row["shard"], row["index"]) == (run_id, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +144,7 @@ def test_what_cannot_be_served_is_said_in_one_line(
 def test_secrets_come_from_the_file_and_show_up_nowhere(deployment: Deployment, tmp_path: Path) -> None:
     del deployment.environment["TAGMILL_WEBHOOK_SECRETS"]
     (tmp_path / "tagmill.toml").write_text(f'[webhooks.main]\nsecrets = ["{SECRET}"]\n')
-    program, url = serve(deployment, "--log-level", "debug")
+    program, url = serve(deployment, free_port(), "--log-level", "debug")
     _, letter = next(letters(1))
     hook = f"{url}/webhooks/filestack/main"
     assert httpx.post(hook, content=letter.body, headers=letter.headers).status_code == 200

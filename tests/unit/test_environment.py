@@ -69,6 +69,7 @@ def test_every_setting_arrives_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "allow_new_versions": True,
         "allow_copy_events": True,
         "webhook_max_age": "24h",
+        "webhook_grace": "5m",
         "log_level": "debug",
         "log_format": "json",
     }

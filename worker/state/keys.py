@@ -51,6 +51,10 @@ class Keys:
         """Token of the one process that refills."""
         return self._of("refill-leader")
 
+    def digest_leader(self) -> str:
+        """Token of the one receiver that deals with the events of all."""
+        return self._of("digest-leader")
+
     # --- a chunk ------------------------------------------------------------------------------------------
 
     def lease(self, chunk: Chunk) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -59,3 +59,14 @@ class Started:
 
     def _name(self, number: int) -> str:
         return f"{self._stem}.{number:04d}.jsonl.gz"
+
+
+def unread_entries(
+    files: Files, run_id: str, pass_no: int, read: Collection[str]
+) -> Iterator[tuple[str, list[Json]]]:
+    """Yield the name of every file of a pass that was not read, and the entries in it."""
+    folder = f"{pass_folder(run_id, pass_no)}/started"
+    for name in files.names(folder):
+        if name not in read:
+            lines = jsonl.unpack(files.read(f"{folder}/{name}"))
+            yield name, [line["entry"] for line in lines if "entry" in line]

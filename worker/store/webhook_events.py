@@ -22,7 +22,7 @@ ROOT = webhooks_folder("received")
 LATE = timedelta(hours=2)  #: a file comes into the folder of its hour within this, clocks of hosts included
 SKEW = timedelta(minutes=5)  #: between the clocks of hosts
 WORKFLOW, UPLOAD, OVERWRITE, DELETE = "fs.workflow", "fp.upload", "fp.overwrite", "fp.delete"
-_HANDLE = re.compile(r"[A-Za-z0-9_-]{10,64}")  # filestack-js checks [\w-]{20}; documented ones have 19 to 21
+HANDLE = re.compile(r"[A-Za-z0-9_-]{10,64}")  # filestack-js checks [\w-]{20}; documented ones have 19 to 21
 _HOUR = "%Y%m%d/%H"
 _SUFFIX = ".jsonl.gz"
 _NUMBER_WIDTH = 8
@@ -45,7 +45,7 @@ class Event:
         """Of the file that was uploaded, overwritten or deleted: the last segment of its address."""
         path = re.split(r"[?#]", str(self.text.get("url", "")))[0]
         handle = path.rstrip("/").rpartition("/")[2].partition("+")[0]
-        return handle if _HANDLE.fullmatch(handle) else None
+        return handle if HANDLE.fullmatch(handle) else None
 
     @property
     def source(self) -> str:

@@ -36,6 +36,8 @@ class Hints:
                 self._complaints.forget(WAITS)
             except RedisUnavailableError as error:
                 self._complaints.say(WAITS, error)
+            finally:
+                self._queue.task_done()
 
 
 async def hand_over(jobs: Jobs, event: Event) -> bool:

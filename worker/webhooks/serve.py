@@ -16,14 +16,17 @@ from starlette.applications import Starlette
 
 from tagmill.config.logs import Redactor
 from tagmill.config.settings import Settings
-from tagmill.worker.errors import ConfigError
+from tagmill.worker.errors import ConfigError, RedisUnavailableError
 from tagmill.worker.s3 import store_client
 from tagmill.worker.state.connection import connect
 from tagmill.worker.state.jobs import Jobs
 from tagmill.worker.state.keys import Keys
+from tagmill.worker.state.leader import Leader
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.opening import open_probed
 from tagmill.worker.webhooks.app import create_app
+from tagmill.worker.webhooks.digesting import Digester
+from tagmill.worker.webhooks.foreign import ForeignResults
 from tagmill.worker.webhooks.hints import Hints
 from tagmill.worker.webhooks.memory import Memory
 from tagmill.worker.webhooks.receiver import Receiver
@@ -61,27 +64,42 @@ def _endpoints(settings: Settings) -> dict[str, Endpoint]:
 
 def _app(settings: Settings, files: Files, endpoints: Mapping[str, Endpoint]) -> Starlette:
     redis = connect(settings.redis_url) if settings.redis_url else None
-    hints = Hints(Jobs(redis, Keys(settings.redis_prefix)) if redis else None)
+    keys, memory = Keys(settings.redis_prefix), Memory()
+    jobs = Jobs(redis, keys) if redis else None
+    hints, leader = Hints(jobs), Leader(redis, keys.digest_leader())
     receiver = Receiver(
         files,
         endpoints,
-        Memory(),
+        memory,
         redact=Redactor(settings.secrets()),
         stored=hints.put,
-        now=lambda: datetime.now(UTC),
+        now=_now,
         clock=time.monotonic,
+    )
+    digester = Digester(
+        files,
+        memory,
+        ForeignResults(files, embedded=redis is None, now=_now),
+        jobs=jobs,
+        leader=leader,
+        grace_seconds=settings.webhook_grace,
+        now=_now,
     )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with contextlib.AsyncExitStack() as stack:
-            if redis is not None:
-                stack.push_async_callback(redis.aclose)
-            for work in (hints.give,):
-                await stack.enter_async_context(_beside(work))
+        async with _beside(hints.give), _beside(digester.run):
             yield
+        with contextlib.suppress(RedisUnavailableError):
+            await leader.resign()
+        if redis is not None:
+            await redis.aclose()
 
     return create_app(receiver, lifespan)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @contextlib.asynccontextmanager
