@@ -114,6 +114,21 @@ def sandbox() -> Iterator[SandboxUnderTest]:
         ("run photos --run-id Mine", {}, "run id 'Mine': use 3 to 64 of a-z, 0-9 and -"),
         ("run photos --detach", {}, "--detach needs a fleet: set TAGMILL_REDIS_URL"),
         ("run photos --write-back metadata", {}, "--write-back metadata is not for this source"),
+        (
+            "run photos --engine filestack-workflow",
+            KEYS,
+            "--engine filestack-workflow needs the id of a Work",
+        ),
+        (
+            "run photos --workflow-id people",
+            KEYS,
+            "--workflow-id: write the Workflow's id as the portal shows it",
+        ),
+        (
+            "run photos --task-name tags",
+            KEYS,
+            "--task-name is for --engine filestack-workflow, this is filestack",
+        ),
         ("run", {}, "name a SOURCE: s3://bucket/prefix, a folder, or a list of handles"),
         ("runn photos", {}, "No such command 'runn'"),
         ("run s3://bucket/prefix", {}, "no Filestack credentials: set TAGMILL_FILESTACK_API_KEY and"),

@@ -24,6 +24,7 @@ class FakeLimiter:
     ) -> None:
         self.held_seconds, self.account = 0.0, "account"
         self.acquired = 0
+        self.busy = False  #: others take every permit that comes
         self.throttles: list[float | None] = []
         self._rates = {"account": rate}
         self._clock, self._sleep = clock, sleep
@@ -42,8 +43,9 @@ class FakeLimiter:
 
     async def spare(self) -> float:
         now = self._clock()
-        if (slot := max(self._due, self._blocked_until)) > now:
-            return slot - now
+        slot = max(self._due, self._blocked_until)
+        if self.busy or slot > now:
+            return max(slot - now, 1 / self.per_second)
         self._due = now + 1 / (self.per_second * self._factor)
         self.acquired += 1
         return 0.0

@@ -18,6 +18,7 @@ from tagmill.worker.cancellation import Cancellation
 from tagmill.worker.models import Chunk, Json, Outcome, Status
 from tagmill.worker.rows import PREVIOUS
 from tagmill.worker.state.board import Board
+from tagmill.worker.state.entries import Job
 from tagmill.worker.state.journal import Journal
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.store import jsonl
@@ -94,7 +95,15 @@ async def overwrote(journal: Journal, index: int) -> None:
     await paid(journal, index)
 
 
-STEPS = {step.__name__: step for step in (nothing, died, failed_once, paid, refused, overwrote)}
+async def started(journal: Journal, index: int) -> None:
+    """And gave the chunk back, to wait for the job."""
+    await journal.intent(index, Job("handle", "handle", 1.0))
+    await journal.begun(index, "job-1", calls=1)
+    await journal.keep_undo(index, "metadata", {"tagmill-tags": "old:1"})
+    await journal.keep()
+
+
+STEPS = {step.__name__: step for step in (nothing, died, failed_once, paid, refused, overwrote, started)}
 
 
 @pytest.fixture
@@ -137,6 +146,16 @@ def test_what_stood_there_before_is_kept(site: Site) -> None:
     assert list(jsonl.unpack(data)) == [
         {"id": "filestack:h1", "shard": 0, "index": 1, PREVIOUS: {"metadata": {"tagmill-tags": "old:1"}}}
     ]
+
+
+def test_a_job_that_still_runs_is_not_waited_for_even_if_redis_forgot_it(site: Site) -> None:
+    site.worked("started", "paid", "started", "died")
+    with site.server.sync_client() as client:
+        client.delete(site.keys.journal(site.chunk), site.keys.undo(site.chunk))
+    told = [(row["status"], row["calls"], row["maybe_charged"]) for row in site.settle()]
+    assert told == [("cancelled", 1, 0), ("tagged", 1, 0), ("cancelled", 1, 0), ("cancelled", 0, 0)]
+    data = site.run.files.read(f"runs/{RUN}/passes/0000/undo/{site.chunk.name}.jsonl.gz")
+    assert [line["index"] for line in jsonl.unpack(data)] == [0, 2]
 
 
 def test_it_is_counted_and_its_journal_forgotten(site: Site) -> None:

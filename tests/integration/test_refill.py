@@ -834,6 +834,26 @@ def test_following_a_run_asks_the_store_for_next_to_nothing(fleet: Fleet) -> Non
         assert files.requests == (0 if planned else 20)
 
 
+# --- chunks that wait for workflow jobs -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("job_seconds", "limit", "published"),
+    [(None, None, MIN_WINDOW), (60.0, None, MIN_WINDOW + 12), (60.0, 4.0, MIN_WINDOW + 24), (6.0, None, 18)],
+)
+def test_while_jobs_run_more_chunks_are_begun(
+    fleet: Fleet, job_seconds: float | None, limit: float | None, published: int
+) -> None:
+    """Two calls a second by the plan, ten images a chunk."""
+    files, sent, keys = MemoryFiles(), list[Chunk](), Keys(f"refill-{next(_prefixes)}")
+    run = SmallRun(files, a_spec(planned_rate=2.0, job_seconds=job_seconds))
+    run.shard(1000, 10)
+    if limit is not None:
+        fleet.client.hset(keys.waits(RUN), "limit", limit)
+    Refill(files, Board(fleet.client, keys, QUEUE), sent.append, only=RUN).tick()
+    assert len(sent) == published
+
+
 # --- answers for images of equal content ------------------------------------------------------------------
 
 

@@ -69,6 +69,33 @@ def test_a_fleet_has_no_embedded_sandbox() -> None:
     assert "no Filestack credentials" in refusal(Kind.FOLDER, RunOptions(shared_path=True), **REDIS)
 
 
+WORKFLOW: dict[str, Any] = {
+    "engine": "filestack-workflow",
+    "workflow_id": "11111111-2222-4333-8444-555555555555",
+}
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_workflow_and_its_task_are_frozen_and_make_another_configuration(kind: Kind) -> None:
+    spec = prepared(kind, **WORKFLOW, task_name="tags_1", job_seconds=30, filestack_resize=100, **KEYS)
+    options = {"workflow_id": WORKFLOW["workflow_id"], "task_name": "tags_1"}
+    assert (spec.engine, spec.engine_options) == ("filestack-workflow", options)
+    assert (spec.job_seconds, spec.job_deadline, spec.resize) == (30, 900, None)
+    assert prepared(kind, **KEYS).job_seconds is None
+
+
+def test_a_workflow_needs_its_id_and_credentials() -> None:
+    assert "say --workflow-id" in refusal(Kind.S3, engine="filestack-workflow", **KEYS)
+    assert "no Filestack credentials" in refusal(Kind.FOLDER, **WORKFLOW)
+
+
+@pytest.mark.parametrize("engine", [None, "filestack", "sandbox"])
+@pytest.mark.parametrize("option", [{"workflow_id": WORKFLOW["workflow_id"]}, {"task_name": "tags_1"}])
+def test_other_engines_have_no_use_for_a_workflow(engine: str | None, option: dict[str, str]) -> None:
+    said = refusal(Kind.S3, engine=engine, **option, **KEYS)
+    assert said.startswith(f"--{next(iter(option)).replace('_', '-')} is for --engine filestack-workflow")
+
+
 # --- write-back -------------------------------------------------------------------------------------------
 
 

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
-from fakes.files import MemoryFiles
+from fakes.files import CountingFiles, MemoryFiles
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from tagmill.worker.models import Chunk
-from tagmill.worker.state.entries import Entry
+from tagmill.worker.state.entries import Entry, Job
 from tagmill.worker.state.journal import KEPT_SECONDS, Journal
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.store.started import Started
@@ -178,3 +179,139 @@ async def test_every_call_that_left_is_counted_whatever_dies(
     journal = await reopened(redis, keys)
     await journal.bury()
     assert sum(entry.calls for entry in (await journal.load()).values()) == left
+
+
+# --- the copy in the run store ----------------------------------------------------------------------------
+
+JOB = Job("handle", "handle", since=1000.0)
+
+
+async def worked(redis: Redis, keys: Keys, files: MemoryFiles) -> Journal:
+    """A worker that leaves one image of each kind, and has not given the chunk back."""
+    journal = a_journal(redis, keys, files)
+    await journal.load()
+    await journal.intent(1)
+    await journal.settle(1, {"tags": 1}, calls=1, attempts=1)
+    await journal.intent(2, JOB)
+    await journal.begun(2, "job-2", calls=1, poll_at=1003.0)
+    await journal.note_upload(3, "upload")
+    await journal.keep_undo(1, "metadata", {"tagmill-tags": "old:1"})
+    return journal
+
+
+async def test_what_was_kept_outlives_redis(redis: Redis, keys: Keys) -> None:
+    files = MemoryFiles()
+    before = await worked(redis, keys, files)
+    await before.keep()
+    await redis.flushall()
+    journal = a_journal(redis, keys, files)
+    entries = await journal.load()
+    assert entries == {index: before[index].lasting for index in (1, 2, 3)}
+    assert journal.jobs() == {2: Job("handle", "handle", 1000.0, id="job-2")}
+    assert journal.undo_values() == before.undo_values()
+    assert journal.calls() == (2, 0)
+
+
+async def test_a_dead_workers_entries_are_kept_by_the_next(redis: Redis, keys: Keys) -> None:
+    files = MemoryFiles()
+    await worked(redis, keys, files)
+    survivor = a_journal(redis, keys, files)
+    await survivor.load()
+    await survivor.keep()
+    await redis.flushall()
+    assert (await a_journal(redis, keys, files).load()).keys() == {1, 2, 3}
+
+
+async def test_the_run_store_is_read_only_where_redis_may_have_forgotten_something(
+    redis: Redis, keys: Keys
+) -> None:
+    files = CountingFiles()
+    await (await worked(redis, keys, files)).keep()
+    files.requests = 0
+    journal = a_journal(redis, keys, files)
+    await journal.load()
+    await journal.keep()
+    assert files.requests == 0
+    await a_journal(redis, keys, files).load()
+    assert files.requests == 0
+    await a_journal(redis, keys, files).load()  # whoever was here before did not give it back
+    assert files.requests == 2
+
+
+async def test_what_redis_forgot_between_reading_and_keeping_is_not_taken_for_known(
+    redis: Redis, keys: Keys
+) -> None:
+    files = MemoryFiles()
+    await (await worked(redis, keys, files)).keep()
+    journal = a_journal(redis, keys, files)
+    await journal.load()
+    await redis.flushall()
+    await journal.intent(4)
+    await journal.settle(4, {}, calls=1)
+    await journal.keep()
+    assert (await a_journal(redis, keys, files).load()).keys() == {1, 2, 3, 4}
+
+
+async def test_redis_knows_better_than_a_file_and_a_later_file_than_an_earlier(
+    redis: Redis, keys: Keys
+) -> None:
+    files = MemoryFiles()
+    journal = await worked(redis, keys, files)
+    await journal.keep()
+    await journal.settle(2, {"tags": 2})
+    await journal.keep()
+    await journal.settle(3, {"tags": 3})  # and died
+    assert (await a_journal(redis, keys, files).load())[3].result == {"tags": 3}
+    await redis.flushall()
+    entries = await a_journal(redis, keys, files).load()
+    assert (entries[2].result, entries[3].result) == ({"tags": 2}, None)
+
+
+async def test_the_value_that_was_there_first_is_the_one_to_go_back_to(redis: Redis, keys: Keys) -> None:
+    files = MemoryFiles()
+    await (await worked(redis, keys, files)).keep()
+    await redis.flushall()
+    journal = a_journal(redis, keys, files)
+    await journal.load()
+    await journal.keep_undo(1, "metadata", {"tagmill-tags": "our own"})
+    await journal.keep_undo(1, "tags", {})
+    await journal.keep()
+    await redis.flushall()
+    last = a_journal(redis, keys, files)
+    await last.load()
+    assert last.undo_values() == {1: {"metadata": {"tagmill-tags": "old:1"}, "tags": {}}}
+
+
+async def test_a_poll_is_not_worth_a_file(redis: Redis, keys: Keys) -> None:
+    files = CountingFiles()
+    journal = await worked(redis, keys, files)
+    await journal.keep()
+    files.requests = 0
+    await journal.polled(2, replace(journal.jobs()[2], polls=1, poll_at=1010.0))
+    await journal.keep()
+    assert files.requests == 0
+    assert (await a_journal(redis, keys, files).load())[2].job == journal.jobs()[2]
+
+
+async def test_a_death_after_a_start_leaves_its_job_to_be_waited_for(redis: Redis, keys: Keys) -> None:
+    for _ in range(3):
+        journal = await reopened(redis, keys)
+        await journal.intent(7, JOB)
+        journal = await reopened(redis, keys)
+        assert await journal.bury() == []
+    assert journal.jobs() == {7: JOB}
+    assert (journal[7].calls, journal[7].maybe_charged, journal[7].suspect) == (3, 3, False)
+
+
+async def test_a_start_that_was_cut_short_leaves_its_job_to_be_waited_for(redis: Redis, keys: Keys) -> None:
+    journal = await reopened(redis, keys)
+    await journal.intent(7, JOB)
+    await journal.abandon()
+    assert (await reopened(redis, keys))[7] == Entry(calls=1, maybe_charged=1, job=JOB)
+
+
+async def test_a_start_that_was_refused_leaves_none(redis: Redis, keys: Keys) -> None:
+    journal = await reopened(redis, keys)
+    await journal.intent(7, JOB)
+    await journal.retry(7, calls=1)
+    assert journal.jobs() == {}
