@@ -24,6 +24,7 @@ from tagmill.worker.models import Answer, Json, Outcome, Pending
 from tagmill.worker.outcomes import failed, tagged
 from tagmill.worker.state.entries import Job
 from tagmill.worker.state.journal import Journal
+from tagmill.worker.store.webhook_events import bare
 from tagmill.worker.waiting import Waiting
 from tagmill.worker.workflow_jobs import WorkflowJobs
 
@@ -62,8 +63,12 @@ class Collecting:
         return self._kit.jobs
 
     async def listen(self) -> None:
-        """Take in what webhooks have told so far."""
-        self._told = await self._waiting.persist(lambda: self._jobs.hints.delivered(self._journal.chunk))
+        """Take in what webhooks have told so far, and say for whom to listen where that may not be known."""
+        hints, chunk, persist = self._jobs.hints, self._journal.chunk, self._waiting.persist
+        self._told = await persist(lambda: hints.delivered(chunk))
+        for index, job in self._journal.jobs().items():
+            if job.id is None or self._journal.recovered:
+                await persist(partial(hints.register, self._jobs.name_of(job), chunk, index))
 
     async def outcome(self, index: int, job: Job, image_id: str) -> Outcome | None:
         """Return None while the job goes on; its end is journaled before anything else happens to it.
@@ -96,8 +101,13 @@ class Collecting:
     # --- by webhook ---------------------------------------------------------------------------------------
 
     def _heard(self, job: Job) -> Answer | None:
-        told = self._told.get(job.id) if job.id is not None else None
+        told = self._told_of_nameless(job) if job.id is None else self._told.get(job.id)
         return None if told is None else self._read(told)
+
+    def _told_of_nameless(self, job: Job) -> Json | None:
+        wanted = (self._jobs.workflow_id, [job.source])
+        about = ((told, (told.get("workflow"), _bare_sources(told))) for told in self._told.values())
+        return next((told for told, what in about if what == wanted), None)
 
     def _read(self, told: Json) -> Answer | None:
         """Return None for what tells of no end."""
@@ -185,3 +195,7 @@ class Collecting:
     def _timeout(self, why: str) -> WorkflowTimeoutError:
         seconds = self._jobs.deadline_seconds
         return WorkflowTimeoutError(f"nothing came of the workflow job within {seconds:g} s: {why}")
+
+
+def _bare_sources(told: Json) -> list[str]:
+    return [bare(str(source)) for source in told.get("sources") or ()]

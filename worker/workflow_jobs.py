@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 from tagmill.worker.engines.base import Collector
 from tagmill.worker.models import Json
-from tagmill.worker.state.jobs import Jobs
+from tagmill.worker.state.entries import Job
+from tagmill.worker.state.jobs import Jobs, nameless
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.webhook_events import find_result
 
@@ -22,6 +23,10 @@ class WorkflowJobs:
     files: Files
     workflow_id: str
     deadline_seconds: float  #: from a job's start to the end of waiting for it
+
+    def name_of(self, job: Job) -> str:
+        """What those who hear of it know it by."""
+        return job.id or nameless(self.workflow_id, job.source)
 
     async def find(self, source: str, since: float) -> Json | None:
         """Look through the stored webhook events for what was told of a job whose id is not known."""

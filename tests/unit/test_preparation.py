@@ -91,7 +91,7 @@ def test_a_workflow_needs_its_id_and_credentials() -> None:
 
 @pytest.mark.parametrize("engine", [None, "filestack", "sandbox"])
 @pytest.mark.parametrize("option", [{"workflow_id": WORKFLOW["workflow_id"]}, {"task_name": "tags_1"}])
-def test_other_engines_have_no_use_for_a_workflow(engine: str | None, option: dict[str, str]) -> None:
+def test_other_engines_have_no_use_for_a_workflow(engine: str | None, option: dict[str, Any]) -> None:
     said = refusal(Kind.S3, engine=engine, **option, **KEYS)
     assert said.startswith(f"--{next(iter(option)).replace('_', '-')} is for --engine filestack-workflow")
 

@@ -32,6 +32,7 @@ from tagmill.worker.state import group_commit
 from tagmill.worker.state.jobs import Jobs
 from tagmill.worker.store.webhook_events import WORKFLOW as WORKFLOW_ACTION
 from tagmill.worker.store.webhook_events import Event, EventWriter
+from tagmill.worker.webhooks.hints import hand_over
 from tagmill.worker.workflow_jobs import WorkflowJobs
 
 DEADLINE = 900.0
@@ -94,7 +95,9 @@ def statuses(result: Result) -> list[Status]:
 
 
 def codes(result: Result) -> list[str | None]:
-    return [outcome.error and outcome.error.code for _, outcome in sorted(result.outcomes.items())]
+    return [
+        error.code if (error := outcome.error) else None for _, outcome in sorted(result.outcomes.items())
+    ]
 
 
 # --- from start to end ------------------------------------------------------------------------------------
@@ -327,6 +330,18 @@ async def test_at_its_deadline_a_lost_start_is_looked_for_among_the_stored_event
     assert totals(result) == (1, 1, 1)
 
 
+async def test_a_webhook_may_tell_of_a_lost_start_before_that(chunk: Visits) -> None:
+    chunk.engine.scripts[value(0)] = [LOST]
+    await chunk.visit()
+    await chunk.visit()  # says for what it listens
+    for number, text in enumerate([told(value(0), workflow="another"), told(value(0), jobid="some-job")]):
+        event = Event("main", "2026-11-25T12:00:05+00:00", number, WORKFLOW_ACTION, text)
+        assert await hand_over(chunk.hints, event) == bool(number)
+    result = await chunk.visit()
+    assert statuses(result) == [Status.TAGGED]
+    assert (result.outcomes[0].calls, result.outcomes[0].maybe_charged) == (1, 1)
+
+
 async def test_a_start_without_an_id_is_paid_for_sure_and_waited_for_likewise(chunk: Visits) -> None:
     chunk.images, chunk.engine.nameless = 1, True
     result = await chunk.visit()
@@ -385,6 +400,8 @@ async def test_lost_redis_is_no_reason_to_start_a_lost_job_again(chunk: Visits) 
     await chunk.visit()
     await chunk.rig.redis.flushall()
     await chunk.visit()
+    for index in range(1, 3):
+        assert await chunk.hints.find(job_of(value(index))) is not None
     assert chunk.engine.calls == {value(index): 1 for index in range(3)}
 
 

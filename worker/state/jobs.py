@@ -26,6 +26,11 @@ class Waiting:
     index: int  #: of the image in the chunk
 
 
+def nameless(workflow_id: str, source: str) -> str:
+    """What a job goes by while nobody knows its id; `source` without a query."""
+    return f"{workflow_id} {source}"
+
+
 class Jobs:
     """Every method raises `RedisUnavailableError`."""
 

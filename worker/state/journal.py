@@ -39,6 +39,7 @@ class Journal:
 
     def __init__(self, redis: Redis, keys: Keys, chunk: Chunk, started: Started) -> None:
         self.chunk = chunk
+        self.recovered = False  #: Redis had forgotten some of it
         self._redis, self._journal, self._undo_key = redis, keys.journal(chunk), keys.undo(chunk)
         self._keep_script = Script(redis, "journal_keep")
         self._started, self._files, self._token = started, 0, secrets.token_hex(8)
@@ -88,6 +89,7 @@ class Journal:
         here, undo = self._entries, self._undo
         self._files = kept.files
         self._entries, self._undo = entries | here, merged_undo(kept.undo, undo)
+        self.recovered = not entries.keys() <= here.keys()
         self._new = {i for i, entry in here.items() if i not in entries or entries[i] != entry.lasting}
         self._new_undo = {index for index in undo if self._undo[index] != kept.undo.get(index)}
 

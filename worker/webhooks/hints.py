@@ -7,7 +7,7 @@ import contextlib
 
 from tagmill.worker.complaints import Complaints
 from tagmill.worker.errors import RedisUnavailableError
-from tagmill.worker.state.jobs import Jobs
+from tagmill.worker.state.jobs import Jobs, nameless
 from tagmill.worker.store.webhook_events import WORKFLOW, Event
 
 MOST = 10_000  #: events that wait for Redis; more are not told of
@@ -23,7 +23,7 @@ class Hints:
 
     def put(self, event: Event) -> None:
         """Tell of a result soon; of any other event there is nobody to tell."""
-        if self._jobs is not None and event.action == WORKFLOW and event.text.get("jobid"):
+        if self._jobs is not None and event.action == WORKFLOW:
             with contextlib.suppress(asyncio.QueueFull):
                 self._queue.put_nowait(event)
 
@@ -42,8 +42,8 @@ class Hints:
 
 async def hand_over(jobs: Jobs, event: Event) -> bool:
     """Tell the chunk that waits for that result; return whether one does. Raise `RedisUnavailableError`."""
-    job_id = str(event.text.get("jobid"))
-    waiting = await jobs.find(job_id)
+    job = str(event.job)
+    waiting = await jobs.find(job) or await jobs.find(nameless(str(event.text["workflow"]), event.source))
     if waiting is not None:
-        await jobs.deliver(waiting.chunk, job_id, event.text)
+        await jobs.deliver(waiting.chunk, job, event.text)
     return waiting is not None
