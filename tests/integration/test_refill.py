@@ -850,7 +850,7 @@ def test_while_jobs_run_more_chunks_are_begun(
     run.shard(1000, 10)
     if limit is not None:
         fleet.client.hset(keys.waits(RUN), "limit", limit)
-    Refill(files, Board(fleet.client, keys, QUEUE), sent.append, only=RUN).tick()
+    Refill(files, Board(fleet.client, keys, QUEUE), lambda chunk, _: sent.append(chunk), only=RUN).tick()
     assert len(sent) == published
 
 
