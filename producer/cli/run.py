@@ -168,11 +168,10 @@ def run(  # noqa: PLR0913 - an option each
     elif source is None:
         raise ConfigError("name a SOURCE: s3://bucket/prefix, a folder, or a list of handles")
     else:
+        spec = parse_source(source, selection)
         if dry_run:
-            foresee(
-                settings, create_planned(settings, parse_source(source, selection), options), as_json=as_json
-            )
-        launch = create_run(settings, parse_source(source, selection), options, asking)
+            foresee(settings, create_planned(settings, spec, options), as_json=as_json)
+        launch = create_run(settings, spec, options, asking)
     go(launch, detach=detach, as_json=as_json)
 
 
