@@ -95,12 +95,17 @@ def _first_problem(error: ValidationError, what: str, keys: Collection[str], inn
     problems = error.errors(include_url=False, include_input=False)
     # A mistyped key also makes another one missing.
     problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
-    name = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    name = ".".join(_place(part) for part in problem["loc"] if part != "[key]")
     key = name if name.isprintable() else repr(name)
     if problem["type"] == "extra_forbidden":
         known = keys if len(problem["loc"]) == 1 else inner
         return f"{key} is no key of a {what}{suggestion(str(problem['loc'][-1]), known)}"
     return f"{key}: {str(problem['msg']).removeprefix('Value error, ')}"
+
+
+def _place(part: str | int) -> str:
+    """A key, or of a list the number from 1."""
+    return str(part + 1) if isinstance(part, int) else part
 
 
 def suggestion(word: str, known: Collection[str]) -> str:

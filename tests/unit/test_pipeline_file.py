@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tagmill.worker.policy import TagRule
 from tagmill.worker.rules import parse
 from tagmill.worker.task_list import Task
 
+ROOT = Path(__file__).parents[2]
 PEOPLE = """
 [tasks.safe]
 task = "sfw"
@@ -103,10 +105,10 @@ TWO_MAINS = "[tasks.a]\ntask = 'tags'\nmain = true\n[tasks.b]\ntask = 'tags'\nma
         (f"{A}task = 'doc_detection=coords:false'", "a: doc_detection takes no parameter 'coords:false'"),
         (f"{SFW}main = true", "sfw: only a task of tags can be the main one"),
         (TWO_MAINS, "b: there is another main task, a"),
-        (RULE, "rules.0: say what it does: add_tag, label, or both"),
-        (f"{SFW}[[rules]]\nlabel = 'x'", "rules.0.when: Field required"),
-        (f"{RULE}label = ' '", "rules.0.label: write at least one character"),
-        (f"{RULE}label = 'x'\nconfidence = 9", "rules.0: confidence is that of a tag"),
+        (RULE, "rules.1: say what it does: add_tag, label, or both"),
+        (f"{SFW}[[rules]]\nlabel = 'x'", "rules.1.when: Field required"),
+        (f"{RULE}label = ' '", "rules.1.label: write at least one character"),
+        (f"{RULE}label = 'x'\nconfidence = 9", "rules.1: confidence is that of a tag"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_that_names_file_and_task(
@@ -130,6 +132,18 @@ def test_a_rule_that_cannot_be_read_is_shown_where(tmp_path: Path, text: str, na
         read(tmp_path, text)
     assert str(raised.value).startswith(f"{tmp_path}/pipeline.toml: {name}: column 15: write a value as JSON")
     assert raised.value.excerpt.splitlines()[1] == f"{'':14}^"
+
+
+def test_what_the_documentation_shows_is_so(tmp_path: Path) -> None:
+    page = (ROOT / "docs/pipelines.md").read_text()
+    toml, console, mermaid = (
+        re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+        for language in ("toml", "console", "mermaid")
+    )
+    pipeline = read(tmp_path, toml[0])
+    assert draw(pipeline, Style.TEXT) == console[0].partition("\n")[2].strip()
+    assert draw(pipeline, Style.MERMAID) == mermaid[0].strip()
+    assert read_pipeline(ROOT / "examples/pipeline.toml").rules
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
