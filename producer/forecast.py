@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import orjson
 
 from tagmill.producer.duplicates import find_duplicates
-from tagmill.producer.judging import Why
+from tagmill.producer.judging import WITH_ANSWER
 from tagmill.producer.sources.s3_listing import PAGE_SIZE
 from tagmill.producer.sources.spec import Kind, SourceSpec
 from tagmill.producer.tally import Tally
@@ -112,7 +112,7 @@ def forecast(
     tally = tally_of(plan, source)
     duplicates = _duplicates(plan, spec, source, whole)
     copies = duplicates["images"] if spec.deduplicates and duplicates else 0
-    asked = tally.images - tally.bad_lines - copies - whole.found.get(Why.REAPPLIED, 0)
+    asked = tally.images - tally.bad_lines - copies - sum(whole.found.get(why, 0) for why in WITH_ANSWER)
     least, most = spec.calls_per_image
     calls = asked * most
     requests = _requests(spec, source, tally, asked, whole.listed)

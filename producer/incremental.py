@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from tagmill.producer.judging import Standard, Verdict, Why
+from tagmill.producer.adopting import adopting
+from tagmill.producer.judging import WITH_ANSWER, Standard, Verdict, Why
 from tagmill.producer.meeting import Meeting, Met
 from tagmill.producer.planner import DISAPPEARED
 from tagmill.producer.sources.base import Cursor, Listed
@@ -34,20 +35,21 @@ class Judged:
 
     @property
     def reapplied(self) -> bool:
-        return self.verdict.why is Why.REAPPLIED
+        return self.verdict.why in WITH_ANSWER
 
 
 class Incremental:
     """A listing for the planner; planned again from a shard's cursor, an unchanged source gives the same."""
 
-    def __init__(self, files: Files, spec: RunSpec, meeting: Meeting) -> None:
-        self._files, self._spec, self._meeting = files, spec, meeting
+    def __init__(self, files: Files, spec: RunSpec, meeting: Meeting, event_runs: Sequence[str] = ()) -> None:
+        """`event_runs`: those that came to their end since."""
+        self._files, self._spec, self._meeting, self._event_runs = files, spec, meeting, event_runs
         self._standard = Standard.of(spec)
 
     def list(self, after: Cursor, planned: int) -> Iterator[Listed]:
         """`planned`: images planned before; what disappeared is kept before its shard is whole."""
         departures, size = Departures(self._files, self._spec.run_id), self._spec.shard_size
-        for one, row in self._with_rows(self._meeting(after)):
+        for one, row in self._with_rows(adopting(self._files, self._event_runs, self._meeting(after))):
             place = divmod(planned, size)
             item = self._listed(one, row, place)
             if one.met.item is None and one.met.known is not None:
@@ -68,7 +70,11 @@ class Incremental:
     def _judge(self, met: Met) -> Judged:
         if met.item is None or met.item.ref is None:
             return Judged(met, NO_VERDICT)
-        return Judged(met, self._standard.judge(met.known, met.item.ref.source))
+        verdict = self._standard.judge(met.known, met.item.ref.source)
+        if met.by_event and met.known is not None and verdict.why is Why.UNCHANGED:
+            # Whoever has no answer finds the tags in their place, and so comes to be known.
+            verdict = Verdict(Why.NEW if met.known.place is None else Why.ADOPTED)
+        return Judged(met, verdict)
 
     def _listed(self, one: Judged, row: Json | None, place: Place) -> Listed:
         item, verdict = one.met.item, one.verdict

@@ -24,8 +24,12 @@ class Why(StrEnum):
     OLD = "old"  #: its answer
     LOST = "lost"  #: its answer, which another policy or place needs, is in the store no more
     REAPPLIED = "reapplied"  #: the answer that is there, under another policy or to another place: no call
+    ADOPTED = "adopted"  #: tagged by an event run since: its answer is taken over, no call
     AGAIN = "again"  #: nothing but that all are wanted
     UNCHANGED = "unchanged"  #: not planned
+
+
+WITH_ANSWER = frozenset({Why.REAPPLIED, Why.ADOPTED})  #: planned, and not called for
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class Met:
     item: Listed | None
     known: Known | None
     cursor: Cursor  #: go on behind it
+    by_event: bool = False  #: what is known is an event run's, and in no state yet
 
 
 Meeting = Callable[[Cursor], Iterator[Met]]

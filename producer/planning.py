@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import orjson
 
+from tagmill.producer.adopting import events_since
 from tagmill.producer.duplicates import find_duplicates
 from tagmill.producer.incremental import Incremental
 from tagmill.producer.meeting import meeting
@@ -71,14 +72,17 @@ def make_planner(runs: Runs, spec: RunSpec, source: Source) -> Planner:
     sizing = ChunkSizing(_images_per_second(spec), spec.chunk_size)
     plan = Plan(runs.files, spec.run_id, 0)
     search = _search(runs, spec, plan) if spec.deduplicates else None
-    listing = _since(runs, spec, source) if spec.state.get("base") else _selected(runs, spec, source)
+    event_runs = events_since(runs, spec) if spec.state else ()
+    known = bool(spec.state.get("base"))
+    listing = _since(runs, spec, source, event_runs) if known else _selected(runs, spec, source)
     return Planner(plan, listing, shard_size=spec.shard_size, sizing=sizing, search=search)
 
 
-def _since(runs: Runs, spec: RunSpec, source: Source) -> Listing:
+def _since(runs: Runs, spec: RunSpec, source: Source, event_runs: Sequence[str]) -> Listing:
     """List beside the state that an earlier run left."""
     state = States(runs.files, spec.state["name"]).state(spec.state["base"])
-    return Incremental(runs.files, spec, meeting(SourceSpec.from_json(spec.source), source, state)).list
+    met = meeting(SourceSpec.from_json(spec.source), source, state)
+    return Incremental(runs.files, spec, met, event_runs).list
 
 
 def _selected(runs: Runs, spec: RunSpec, source: Source) -> Listing:

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import orjson
 
 from tagmill.worker.joining import joined
 from tagmill.worker.known import Known
+from tagmill.worker.models import Json
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.departures import Departures
 from tagmill.worker.store.passes import PassSpec
-from tagmill.worker.store.runs import RunSpec
+from tagmill.worker.store.runs import Runs, RunSpec
 from tagmill.worker.store.scratch import scratch_database
 from tagmill.worker.store.states import Claim, States
 from tagmill.worker.store.view import View
 
+EVENTS_FILE = "events.json"
 _SCHEMA = "CREATE TABLE found (key BLOB, line BLOB);"
+
+
+@dataclass(frozen=True, slots=True)
+class RunsOfEvents:
+    """Those that a run over a source found finished, and those among them that its base did not know."""
+
+    known: list[str]
+    since: list[str]
+
+    @classmethod
+    def of(cls, runs: Runs, run_id: str) -> RunsOfEvents:
+        """Raise FileNotFoundError before that is settled."""
+        return cls(**orjson.loads(runs.read_input(run_id, EVENTS_FILE)))
 
 
 def remember(files: Files, spec: RunSpec, current: PassSpec) -> None:
@@ -50,7 +67,14 @@ def _write(files: Files, states: States, claim: Claim, found: sqlite3.Connection
     state = states.state(claim.number)
     if state.whole():
         return
-    facts = {"run": claim.run, "pass": claim.pass_no, "base": claim.base, "at": datetime.now(UTC).isoformat()}
+    facts: Json = {
+        "run": claim.run,
+        "pass": claim.pass_no,
+        "base": claim.base,
+        "at": datetime.now(UTC).isoformat(),
+    }
+    with contextlib.suppress(FileNotFoundError):
+        facts["events"] = RunsOfEvents.of(Runs(files), claim.run).known
     gone = Departures(files, claim.run).known()
     state.write(revised(states.state(claim.base).known(), gone, _in_key_order(found)), facts)
 

@@ -12,10 +12,12 @@ from fakes.runs import REFUSED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tagmill.producer.adopting import events_since
 from tagmill.producer.preparation import RunOptions
-from tagmill.worker.models import Outcome, Status, Write, WriteStatus
+from tagmill.worker.models import ImageRef, Outcome, S3Object, Status, Write, WriteStatus
 from tagmill.worker.store.departures import Departures
-from tagmill.worker.store.plan import Plan, Planned
+from tagmill.worker.store.plan import Plan, Planned, PlanSummary, ShardHeader
+from tagmill.worker.store.runs import Runs, RunSpec
 
 ALL, CHANGED, MISSING = (RunOptions(mode=mode) for mode in ("all", "changed", "missing"))
 KEYS = [f"{number:02d}.jpg" for number in range(25)]
@@ -179,6 +181,54 @@ def test_answers_of_several_runs_are_found(series: Series) -> None:
     series.library.objects |= {"03.jpg": "v2", "24.jpg": "v2", "zz.jpg": "v1"}
     series.run()
     assert series.run(policy={"prefix": "p-"}) == ([], {"reapplied": len(KEYS) + 1})
+
+
+# --- beside event runs ------------------------------------------------------------------------------------
+
+
+def event_run(series: Series, hour: int, objects: dict[str, str]) -> None:
+    """A finished run of one hour that tagged these."""
+    spec = RunSpec(
+        f"events-uploads-20261123t{hour:02d}z", f"2026-11-23T{hour:02d}:00:00+00:00", {}, "filestack", ()
+    )
+    Runs(series.files).create(spec)
+    images = [Planned(ImageRef(S3Object("bucket", key, etag, 7))) for key, etag in objects.items()]
+    plan = Plan(series.files, spec.run_id, 0)
+    plan.write(ShardHeader(0, len(images), 0, 10, {}, len(images)), images)
+    plan.finish(PlanSummary(1, len(images), len(images), {}))
+    at = f"2026-11-23T{hour:02d}:10:00Z"
+    series.finish(spec, lambda image: replace(tagged(image), tagged_at=at))
+
+
+def test_what_an_event_run_tagged_since_is_taken_over_without_a_call(series: Series) -> None:
+    series.run()
+    event_run(series, 7, {"new.jpg": "v1", "03.jpg": "v2", "04.jpg": "v2", "deleted.jpg": "v1"})
+    series.library.objects |= {"new.jpg": "v1", "03.jpg": "v2", "04.jpg": "v3"}
+    spec = series.plan()
+    assert series.found(spec) == {"adopted": 2, "changed": 1, "unchanged": len(KEYS) - 2}
+    assert [(key_of(image), image.row is None) for image in series.planned(spec)] == [
+        ("03.jpg", False),
+        ("04.jpg", True),
+        ("new.jpg", False),
+    ]
+    series.finish(spec)
+    assert sum(row["calls"] for row in series.rows(spec.run_id)) == 1
+    assert series.run() == ([], {"unchanged": len(KEYS) + 1})
+    assert series.run(policy={"prefix": "p-"}) == ([], {"reapplied": len(KEYS) + 1})
+
+
+def test_event_runs_are_read_once_and_only_when_they_have_ended(series: Series) -> None:
+    series.run()
+    event_run(series, 7, {"new.jpg": "v1"})
+    Runs(series.files).create(
+        RunSpec("events-uploads-20261123t08z", "2026-11-23T08:00:00+00:00", {}, "f", ())
+    )
+    first, second = series.plan(), series.plan()
+    assert events_since(Runs(series.files), first) == ["events-uploads-20261123t07z"]
+    series.finish(first)
+    event_run(series, 9, {"later.jpg": "v1"})
+    assert events_since(Runs(series.files), second) == ["events-uploads-20261123t07z"]
+    assert events_since(Runs(series.files), series.plan()) == ["events-uploads-20261123t09z"]
 
 
 # --- killed -----------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from tagmill.worker.store.base import Files
 from tagmill.worker.store.plan import Plan, Planned, PlanSummary, ShardHeader
 from tagmill.worker.store.runs import Runs, RunSpec
 
+EVENTS = "events-"  #: begins the ids of such runs
 HOUR = timedelta(hours=1)
 SEAL_AFTER = timedelta(seconds=30)  #: the end of the hour: writers' clocks differ
 CHUNK_SIZE = 10  #: images: small, so that several workers share a burst
@@ -31,7 +32,7 @@ log = structlog.get_logger()
 
 
 def event_run_id(name: str, hour: datetime) -> str:
-    return f"events-{name}-{hour:%Y%m%d}t{hour:%H}z"
+    return f"{EVENTS}{name}-{hour:%Y%m%d}t{hour:%H}z"
 
 
 def is_over(spec: RunSpec, now: datetime) -> bool:
