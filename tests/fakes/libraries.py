@@ -17,6 +17,7 @@ from tagmill.producer.sources.base import Cursor, Listed
 from tagmill.producer.sources.spec import Kind, SourceSpec
 from tagmill.worker.compaction import Compaction
 from tagmill.worker.engine_config import engine_config
+from tagmill.worker.errors import RunError
 from tagmill.worker.models import ImageRef, Json, Outcome, S3Object, Status, Write, WriteStatus
 from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rows import RowContext, outcome_of, row_for
@@ -37,12 +38,16 @@ class Library:
 
     objects: dict[str, str] = field(default_factory=dict)  #: key -> ETag
     passed_over: set[str] = field(default_factory=set)
+    dies_before: str | None = None  #: once
 
     def describe(self) -> str:
         return URI
 
     def list(self, after: Cursor) -> Iterator[Listed]:
         for key in sorted(self.objects.keys() | self.passed_over):
+            if key == self.dies_before:
+                self.dies_before = None
+                raise RunError("no answer", code="source")
             if key > after.get("after", ""):
                 skipped = "archived" if key in self.passed_over else None
                 ref = None if skipped else ImageRef(S3Object(BUCKET, key, self.objects[key], 7))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tagmill.producer.adopting import events_since
 from tagmill.producer.preparation import RunOptions
+from tagmill.worker.errors import RunError
 from tagmill.worker.models import ImageRef, Outcome, S3Object, Status, Write, WriteStatus
 from tagmill.worker.store.departures import Departures
 from tagmill.worker.store.plan import Plan, Planned, PlanSummary, ShardHeader
@@ -139,6 +140,16 @@ def test_an_emptied_source_is_told_of_whole(series: Series) -> None:
     series.library.objects = {}
     assert series.run() == ([], {"disappeared": len(KEYS)})
     assert list(series.state.known()) == []
+
+
+def test_a_listing_that_fails_on_the_way_makes_nothing_disappear(series: Series) -> None:
+    series.run()
+    series.library.dies_before = "03.jpg"
+    spec = series.spec()
+    with pytest.raises(RunError):
+        series.planner(spec).run(lambda: False)
+    assert list(Departures(series.files, spec.run_id).known()) == []
+    assert series.run(MISSING)[1] == {"unchanged": len(KEYS)}
 
 
 # --- answers once more ------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from fakes.rows import ROWS, a_row
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tagmill.producer.judging import Standard, Why
+from tagmill.producer.modes import Mode
 from tagmill.producer.sources.base import Filters
 from tagmill.producer.sources.folder import Folder
 from tagmill.worker.joining import joined
@@ -115,6 +117,13 @@ def test_a_later_answer_of_another_run_holds_and_a_later_pass_of_the_same() -> N
     assert undone.over(earlier) is undone
     assert undone.policy is None
     assert undone.over(later) is later
+
+
+def test_tags_that_were_taken_back_are_given_again_without_a_call() -> None:
+    undone = known(flags=[UNDONE])
+    standard = Standard(Mode.CHANGED, undone.engine_config, a_row()["policy"], frozenset())
+    assert standard.judge(known(), Handle("h")).why is Why.UNCHANGED
+    assert standard.judge(undone, Handle("h")).why is Why.REAPPLIED
 
 
 def test_tags_found_in_their_place_keep_the_answer_that_is_known() -> None:

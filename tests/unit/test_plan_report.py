@@ -85,6 +85,11 @@ def test_a_pipeline_is_told_with_the_range_of_its_calls(capsys: pytest.CaptureFi
     assert said[8].startswith("  cost: at most 1950.00 for first calls")
 
 
+def test_what_is_known_of_the_source_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = lines(capsys, found={"new": 3, "unchanged": 1_000_000}, mode="changed")
+    assert "  since the last run: 3 new, 1,000,000 unchanged (mode changed)" in shown
+
+
 def test_bounds_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     said = lines(capsys, max_calls=1000, quota={"per_day": 5000, "per_month": 90_000})
     assert "  calls: 1,300,000 and what is retried; the run pauses after 1,000" in said

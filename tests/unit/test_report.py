@@ -60,6 +60,18 @@ def test_what_equal_content_saved_is_told() -> None:
     assert "  saved: 10 calls, 0.01, for images" in describe_summary(said_so)
 
 
+def test_what_became_of_a_known_source_is_told() -> None:
+    known = a_spec(mode="changed", state={"name": "a-source", "base": 3})
+    facts = {"location": "here", "planned": 0, "counts": Counts(), "finished_at": DONE}
+
+    def line(found: dict[str, int]) -> str:
+        return describe_summary(summary(known, FIRST_PASS, **facts, found=found)).splitlines()[3]  # type: ignore[arg-type] # as above
+
+    assert line({"unchanged": 9, "disappeared": 1}) == "  nothing new: 9 unchanged, 1 disappeared (changed)"
+    assert line({"new": 2, "unchanged": 9}) == "  2 new, 9 unchanged (changed)"
+    assert said()["incremental"] is None
+
+
 def test_a_price_tells_the_cost() -> None:
     assert "  12 calls, cost 0.02\n" in describe_summary({**said(), "cost": 0.018})
 
