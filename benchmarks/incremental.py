@@ -20,6 +20,7 @@ from tagmill.worker.store.states import States
 
 FEW, MANY = 100_000, 1_000_000
 MOST_GROWTH = 1.2  #: of memory, from few keys to many
+UNLIMITED = "100000/s"
 SOURCE = f"s3://{bucket.NAME}/"
 STATE = state_name(parse_source(SOURCE), "filestack")
 
@@ -41,7 +42,10 @@ def tables() -> Iterator[Table]:
 
 def night(keys: int) -> Row:
     with bucket.running_bucket(keys) as address, stage() as here:
-        store, settings = here.folder / "runs", {"s3_endpoint_url": address, "write_back": "none"}
+        store, settings = (
+            here.folder / "runs",
+            {"s3_endpoint_url": address, "write_back": "none", "rate": UNLIMITED},
+        )
         environment = here.environment(**settings) | bucket.ENVIRONMENT
         write_state(Folder(store), keys)
         command = [*program("tagmill.producer.cli.main"), "run", SOURCE, "--run-id", RUN_ID, "--detach"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import orjson
 
@@ -70,16 +70,21 @@ def describe_summary(
     if summary["skipped"]:
         lines.append("  skipped: no image, or tagged already (--force pays again); the manifest says which")
     if summary["state"] in {"completed", "cancelled"} and not summary["remaining"]:
-        lines.append(f"  manifest: {summary['manifest']}")
-        if summary["failed"] or summary["quarantined"]:
-            lines.append(f"  failures: {summary['run_dir']}/failures.jsonl")
-        if summary["writes"]["failed"]:
-            lines.append(f"  write-backs that failed: tagmill retry {summary['run_id']} --writes-only")
+        lines += _results(summary)
     elif summary["state"] == "paused":
         if message:
             lines.append(f"  {message}")
         lines.append(f"  go on with: tagmill {_way_on(summary)}")
     return "\n".join(lines)
+
+
+def _results(summary: Json) -> Iterator[str]:
+    """Where they are, and what went wrong with them."""
+    yield f"  manifest: {summary['manifest']}"
+    if summary["failed"] or summary["quarantined"]:
+        yield f"  failures: {summary['run_dir']}/failures.jsonl"
+    if summary["writes"]["failed"]:
+        yield f"  write-backs that failed: tagmill retry {summary['run_id']} --writes-only"
 
 
 def _way_on(summary: Json) -> str:
