@@ -68,19 +68,18 @@ class Launch:
         """Return the summary when the run is completed, paused, cancelled or left."""
         summary = self._embedded() if self.spec.embedded else self._fleet(detach=detach)
         if summary["state"] == "completed" and not summary["planned"] and not self.spec.state.get("base"):
-            raise NotFoundError(f"no images in {SourceSpec.from_json(self.spec.source).uri}")
+            raise NotFoundError(f"no images in {self.spec.source['uri']}")
         return summary
 
     def announcement(self) -> str:
         """One line: what starts here, with what, how fast."""
         if self.current.number:
             return f"run {self.spec.run_id}: pass {self.current.number} ({self.current.kind})"
-        source = SourceSpec.from_json(self.spec.source)
         write_back = ", ".join(self.spec.write_back) or "none"
         policy = f", policy: {canonical_hash(self.spec.policy)}" if self.spec.policy else ""
         since = f", images: {self.spec.mode}" if self.spec.state.get("base") else ""
         return (
-            f"run {self.spec.run_id}: {source.uri} with {self.spec.engine}{self._tasks()} at "
+            f"run {self.spec.run_id}: {self.spec.source['uri']} with {self.spec.engine}{self._tasks()} at "
             f"{self.spec.planned_rate:g} calls/s or less, write-back: {write_back}{policy}{since}"
         )
 

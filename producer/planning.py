@@ -17,8 +17,10 @@ from tagmill.producer.revision import Revision
 from tagmill.producer.selection import limited, sample_threshold, sampled
 from tagmill.producer.sources.base import Cursor, Listed, Source
 from tagmill.producer.sources.opening import open_source
+from tagmill.producer.sources.present import Present
 from tagmill.producer.sources.spec import SourceSpec
 from tagmill.worker.errors import NotFoundError
+from tagmill.worker.store.deleted import deleted_handles
 from tagmill.worker.store.duplicates import Duplicates
 from tagmill.worker.store.passes import PassKind, PassSpec
 from tagmill.worker.store.plan import Plan
@@ -35,11 +37,11 @@ REVISIONS_PER_SECOND = 100.0  #: images that a pass without calls is expected to
 
 def reopen_source(runs: Runs, spec: RunSpec, s3_client: Callable[[], S3Client]) -> Source:
     """Open the source that the run was created with; lists come from their copy in the run."""
-    return open_source(
-        SourceSpec.from_json(spec.source),
-        s3_client=s3_client,
-        open_input=lambda name: runs.open_input(spec.run_id, name),
+    chosen = SourceSpec.from_json(spec.source)
+    source = open_source(
+        chosen, s3_client=s3_client, open_input=lambda name: runs.open_input(spec.run_id, name)
     )
+    return source if chosen.input is None else Present(source, lambda: deleted_handles(runs.files))
 
 
 def refuse_empty(source: Source) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tagmill.producer.cli.options import AsJson, LogFormat, LogLevel, RedisUrl, RunStore, settings_from
 from tagmill.worker.models import SCHEMA
+
+if TYPE_CHECKING:
+    from tagmill.worker.store.base import Files
 
 DEFAULT_PORT = 8092
 EXCERPT = 120  #: characters of a body that a line shows
@@ -42,15 +46,25 @@ def serve(
 
 
 @webhooks.command()
+def counts(*, run_store: RunStore = None, as_json: AsJson = False) -> None:
+    """Count the events of the last seven days that were dealt with, by action."""
+    from tagmill.worker.store.digests import recent_counts  # noqa: PLC0415 - `--help` need not pay for it
+
+    found = recent_counts(_open(run_store), datetime.now(UTC))
+    if as_json:
+        typer.echo(json.dumps({"schema": SCHEMA, "counts": found}))
+    elif not found:
+        typer.echo("no event was dealt with")
+    for action, count in found.items() if not as_json else ():
+        typer.echo(f"{count:>9,} {action}")
+
+
+@webhooks.command()
 def quarantined(*, run_store: RunStore = None, as_json: AsJson = False) -> None:
     """List signed events that could not be understood or attributed, and why."""
-    from tagmill.worker.s3 import store_client  # noqa: PLC0415 - `--help` need not pay for it
-    from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
-    from tagmill.worker.store.quarantine import Quarantine  # noqa: PLC0415 - as above
+    from tagmill.worker.store.quarantine import Quarantine  # noqa: PLC0415 - `--help` need not pay for it
 
-    settings = settings_from(run_store=run_store)
-    files = open_files(settings.run_store, lambda: store_client(settings.s3_endpoint_url))
-    found = list(Quarantine(files))
+    found = list(Quarantine(_open(run_store)))
     if as_json:
         typer.echo(json.dumps({"schema": SCHEMA, "quarantined": [asdict(one) for one in found]}))
         return
@@ -59,3 +73,11 @@ def quarantined(*, run_store: RunStore = None, as_json: AsJson = False) -> None:
         typer.echo(f"{one.received_at} {one.endpoint} {one.reason}: {body[:EXCERPT]}")
     if not found:
         typer.echo("nothing is quarantined")
+
+
+def _open(run_store: str | None) -> Files:
+    from tagmill.worker.s3 import store_client  # noqa: PLC0415 - `--help` need not pay for it
+    from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
+
+    settings = settings_from(run_store=run_store)
+    return open_files(settings.run_store, lambda: store_client(settings.s3_endpoint_url))

@@ -27,6 +27,7 @@ class Skip(StrEnum):
     SPECIAL = "special"  #: a pipe, socket or device
     UNREADABLE = "unreadable"  #: no permission, or gone since it was listed
     SIDECAR = "sidecar"  #: tags that Tagmill itself wrote
+    GONE = "gone"  #: a handle whose file was deleted at the service
     PROBE = "probe"  #: left by a probe that was killed
     ARCHIVED = "archived"  #: in a storage class that cannot be read at once
     NOT_SAMPLED = "not_sampled"

@@ -115,6 +115,13 @@ def test_the_result_of_a_workflow_that_an_upload_triggered_becomes_a_row(tmp_pat
         deployment.until(lambda: list(parts.lines_of_shard(0)), "its first row")
         (row,) = map(json.loads, parts.lines_of_shard(0))
         assert fleet.sandbox.stats()["calls"] == 0
+        deployment.until(
+            lambda: (
+                deployment.finish(deployment.start("webhooks", "counts", "--json")).json["counts"]
+                == {"fp.upload": 1, "fs.workflow": 1}
+            ),
+            "both events dealt with",
+        )
     assert run_id.startswith("events-workflow-11111111-")
     assert (row["id"], row["status"], row["calls"]) == (f"filestack:{handle}", "tagged", 0)
     assert row["tags"]["auto"] == row["results"]["tags_1"]["data"]["tags"]["auto"] != {}

@@ -14,3 +14,7 @@ def mark_deleted(files: Files, handles: Iterable[str]) -> None:
     """A handle never comes back, and marking it twice changes nothing."""
     for handle in handles:
         files.create(f"{ROOT}/{handle}", b"")
+
+
+def deleted_handles(files: Files) -> frozenset[str]:
+    return frozenset(files.names(ROOT))

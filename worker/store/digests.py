@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -55,3 +56,11 @@ class Digests:
         for name in self._files.names(folder, f"{last:0{_NUMBER_WIDTH}d}{_SUFFIX}"):
             yield Digest(**orjson.loads(gzip.decompress(self._files.read(f"{folder}/{name}"))))
             self._day, self._number = day, int(name.removesuffix(_SUFFIX))
+
+
+def recent_counts(files: Files, now: datetime) -> dict[str, int]:
+    """Return the events of a week by action, the most frequent first."""
+    sums = Counter[str]()
+    for digest in Digests(files, now).read_on():
+        sums.update(digest.counts)
+    return dict(sums.most_common())

@@ -140,8 +140,8 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]  # Python adds what it tried
         raise ConfigError(
             f"cannot listen on {host}:{port} ({reason}); choose another --host or --port"
         ) from None
