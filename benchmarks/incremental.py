@@ -42,10 +42,8 @@ def tables() -> Iterator[Table]:
 
 def night(keys: int) -> Row:
     with bucket.running_bucket(keys) as address, stage() as here:
-        store, settings = (
-            here.folder / "runs",
-            {"s3_endpoint_url": address, "write_back": "none", "rate": UNLIMITED},
-        )
+        store = here.folder / "runs"
+        settings = {"s3_endpoint_url": address, "write_back": "none", "rate": UNLIMITED}
         environment = here.environment(**settings) | bucket.ENVIRONMENT
         write_state(Folder(store), keys)
         command = [*program("tagmill.producer.cli.main"), "run", SOURCE, "--run-id", RUN_ID, "--detach"]
