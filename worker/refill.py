@@ -41,6 +41,7 @@ PACE_SECONDS = 5.0  #: between two samples
 RESTED_SECONDS = 4 * PACE_SECONDS  #: without one, after which the pace is measured anew
 CANCELLED_PER_TICK = 100  #: chunks; a tick must be over before another process leads
 SETTLERS = 4  #: threads that settle chunks: most of it is waiting for the run store
+FINISH_SECONDS = 2.0  #: that a tick waits for the end of a pass
 RENEWAL_SECONDS = 2.5
 RUNS_SECONDS = 5.0  #: between two looks for new runs
 
@@ -193,6 +194,7 @@ class OpenPass:
         self._planned_here = current.kind is PassKind.FOLLOWERS  # nobody asked for it: nobody else plans it
         self._plan = partial(plan_followers, files, spec, current)
         self._planning: Background | None = None
+        self._finishing: Background | None = None
         self._pace, self._pace_at = Pace(), float("-inf")
 
     def close(self) -> None:
@@ -213,13 +215,27 @@ class OpenPass:
             self._close(
                 header, sum(counts.throttled for place, counts in done.items() if place[0] == header.shard)
             )
-        if not self.frontier.complete():
+        if not (self.frontier.complete() and self._finish()):
             return False
-        drawn = self._board.drawn(self._grants.folder)
-        self._compaction.finish(self.frontier.entries(), self._grants.granted() if drawn is None else drawn)
         self._board.forget(self._run_id, self._pass_no)
         log.info("pass_completed", run_id=self._run_id, number=self._pass_no)
         return True
+
+    def _finish(self) -> bool:
+        """Write index, state and views; those of a large library take longer than a tick may."""
+        finishing, self._finishing = self._finishing or self._begin_to_finish(), None
+        if finishing.wait(FINISH_SECONDS):
+            return True
+        self._finishing = finishing
+        return False
+
+    def _begin_to_finish(self) -> Background:
+        drawn = self._board.drawn(self._grants.folder)
+        drawn = self._grants.granted() if drawn is None else drawn
+        entries = self.frontier.entries()
+        finishing = Background(lambda _: self._compaction.finish(entries, drawn), "finish")
+        finishing.start()
+        return finishing
 
     def note_pace(self, now: float) -> None:
         """Note how far it is, for whoever looks once; `now`: by the refill's clock."""

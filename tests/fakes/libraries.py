@@ -130,7 +130,9 @@ class Series:
         return [image for chunk in chunks for image in plan.images(chunk)]
 
     def found(self, spec: RunSpec) -> dict[str, int]:
-        return Plan(self.files, spec.run_id, 0).found()
+        whole = Plan(self.files, spec.run_id, 0).summary()
+        assert whole is not None
+        return whole.found
 
     def rows(self, spec_id: str) -> list[Json]:
         data = self.files.read(f"runs/{spec_id}/manifest.jsonl")

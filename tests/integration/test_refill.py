@@ -8,7 +8,7 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -814,6 +814,35 @@ def test_views_that_a_dead_refiller_left_out_are_written_by_the_next(world: Worl
     refill.resign()
     world.refill().tick()
     world.check_finished()
+
+
+class SlowFiles(MemoryFiles):
+    """Writes no view before it is let to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let = threading.Event()
+
+    def replace(self, name: str, data: Iterable[bytes]) -> None:
+        self.let.wait()
+        super().replace(name, data)
+
+
+def test_views_that_take_long_hold_up_no_tick(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tagmill.worker.refill.FINISH_SECONDS", 0.0)
+    files = SlowFiles()
+    run, board = SmallRun(files), Board(fleet.client, Keys(f"refill-{next(_prefixes)}"), QUEUE)
+    run.shard(10, 10)
+    run.finish_plan()
+    run.commit(run.chunks[0])
+    refill = Refill(files, board, lambda _chunk, _lane: None, only=RUN)
+    for _ in range(3):
+        assert refill.tick()
+        assert not finished(files, RUN, 0)
+    files.let.set()
+    monkeypatch.setattr("tagmill.worker.refill.FINISH_SECONDS", 60.0)
+    refill.tick()
+    assert finished(files, RUN, 0)
 
 
 def test_following_a_run_asks_the_store_for_next_to_nothing(fleet: Fleet) -> None:

@@ -161,9 +161,10 @@ class Plan:
         return self._summary.images if self._summary is not None else self._planned_up_to(last)
 
     def found(self) -> dict[str, int]:
-        """Over a known source: images so far, by why they are planned, or are not."""
-        position = self.summary() or self.newest()
-        return position.found if position else {}
+        """Over a known source: images by why they are planned, or not, as of the last look at the plan."""
+        if self._summary is not None:
+            return self._summary.found
+        return self.header(self._newest).found if self._newest >= 0 else {}
 
     def replaced(self) -> Counts:
         """Counts of the rows planned so far that this pass replaces."""
