@@ -12,7 +12,6 @@ from pathlib import Path
 import httpx
 import pytest
 from servers.fleet import PIXEL, Deployment, Program, deployed, running_fleet
-from servers.redis import free_port
 from servers.sandbox import running_sandbox
 from servers.webhook_load import SECRET, Sent, letters, storm
 
@@ -38,9 +37,9 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
         yield deployment
 
 
-def serve(deployment: Deployment, port: int, *arguments: str) -> tuple[Program, str]:
+def serve(deployment: Deployment, *arguments: str) -> tuple[Program, str]:
     """A receiver that takes connections, and its address."""
-    program = deployment.start("serve", "--port", str(port), *arguments)
+    program = deployment.start("serve", "--port", "0", *arguments)
     line = re.compile(r"receiving at (\S+)/webhooks/\S+\n")
     (url,) = deployment.until(lambda: line.findall(program.stderr), "a receiver")
     return program, url
@@ -51,7 +50,7 @@ def kept(deployment: Deployment) -> list[Event]:
 
 
 def test_nothing_thanked_for_is_lost_when_it_is_killed(deployment: Deployment) -> None:
-    program, url = serve(deployment, free_port())
+    program, url = serve(deployment)
 
     def go_on(sent: list[Sent]) -> bool:
         if len(sent) >= 300 and program.running:
@@ -66,7 +65,7 @@ def test_nothing_thanked_for_is_lost_when_it_is_killed(deployment: Deployment) -
 
 
 def test_term_ends_it_when_what_is_in_hand_is_kept(deployment: Deployment) -> None:
-    program, url = serve(deployment, free_port())
+    program, url = serve(deployment)
 
     def go_on(sent: list[Sent]) -> bool:
         if len(sent) == 100:
@@ -81,7 +80,7 @@ def test_term_ends_it_when_what_is_in_hand_is_kept(deployment: Deployment) -> No
 def test_it_takes_what_the_service_sends_and_says_what_it_set_aside(
     deployment: Deployment, tmp_path: Path
 ) -> None:
-    _, url = serve(deployment, free_port())
+    _, url = serve(deployment)
     hook = {"url": f"{url}/{ENDPOINT}", "secret": SECRET}
     with running_sandbox(data_folder=str(tmp_path / "sandbox"), webhooks=[hook]) as sandbox:
         handle = sandbox.upload(b"a picture")
@@ -102,13 +101,12 @@ def test_it_takes_what_the_service_sends_and_says_what_it_set_aside(
 def test_the_result_of_a_workflow_that_an_upload_triggered_becomes_a_row(tmp_path: Path) -> None:
     workflows = tmp_path / "workflows.toml"
     workflows.write_text(ON_UPLOAD)
-    port = free_port()
-    hook = {"url": f"http://127.0.0.1:{port}/{ENDPOINT}", "secret": SECRET}
     settings = {"TAGMILL_WEBHOOK_SECRETS": SECRET, "TAGMILL_WEBHOOK_GRACE": "1"}
-    with running_fleet(tmp_path, 0, settings, workflows=str(workflows), webhooks=[hook]) as fleet:
+    with running_fleet(tmp_path, 0, settings, workflows=str(workflows)) as fleet:
         deployment = fleet.deployment
         deployment.worker()
-        serve(deployment, port)
+        _, url = serve(deployment)
+        fleet.sandbox.webhooks({"url": f"{url}/{ENDPOINT}", "secret": SECRET})
         handle = fleet.sandbox.upload(PIXEL)
         run_id = deployment.until(lambda: next(Runs(Folder(deployment.store)).ids(), ""), "a run of events")
         parts = Parts(Folder(deployment.store), run_id, 0)
@@ -151,7 +149,7 @@ def test_what_cannot_be_served_is_said_in_one_line(
 def test_secrets_come_from_the_file_and_show_up_nowhere(deployment: Deployment, tmp_path: Path) -> None:
     del deployment.environment["TAGMILL_WEBHOOK_SECRETS"]
     (tmp_path / "tagmill.toml").write_text(f'[webhooks.main]\nsecrets = ["{SECRET}"]\n')
-    program, url = serve(deployment, free_port(), "--log-level", "debug")
+    program, url = serve(deployment, "--log-level", "debug")
     _, letter = next(letters(1))
     hook = f"{url}/webhooks/filestack/main"
     assert httpx.post(hook, content=letter.body, headers=letter.headers).status_code == 200

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from fakes.files import Died, MemoryFiles, MortalFiles
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tagmill.worker.engine_config import FILESTACK_WORKFLOW, WORKFLOW_ID
 from tagmill.worker.models import Chunk, Json
@@ -182,6 +185,36 @@ async def test_a_deleted_handle_is_marked() -> None:
     receivers.receive(an_event(1, "fp.delete", url=f"https://cdn.filestackcontent.com/{HANDLE}"))
     await receivers.digest()
     assert f"webhooks/deleted/{HANDLE}" in receivers.files.contents
+
+
+DELIVERIES = st.lists(st.tuples(st.integers(1, 5), st.sampled_from(["again", "anew", "digest", "restart"])))
+
+
+@given(DELIVERIES)
+async def test_doubled_late_and_reordered_deliveries_make_one_row_each(
+    deliveries: list[tuple[int, str]],
+) -> None:
+    """`anew`: with another event id; `restart`: nobody remembers what was received."""
+    receivers, digester, jobs = Receivers(), None, set[str]()
+    for number, (job, what) in enumerate(deliveries):
+        event_id = number + 100 if what == "anew" else job
+        receivers.receive(a_result(event_id, f"job-{job}", sources=[f"{HANDLE}{job}"]))
+        jobs.add(f"filestack:{HANDLE}{job}")
+        receivers.now += timedelta(seconds=30)
+        if what in {"digest", "restart"}:
+            digester = receivers.digester() if digester is None or what == "restart" else digester
+            await digester.step()
+    receivers.now += timedelta(seconds=60)
+    await (digester or receivers.digester()).step()
+    assert sorted(row["id"] for row in receivers.rows()) == sorted(jobs)
+
+
+async def test_several_that_deal_with_the_same_events_at_once_make_one_row_each() -> None:
+    receivers = Receivers()
+    receivers.receive(*(a_result(n, f"job-{n}", sources=[f"{HANDLE}{n}"]) for n in range(20)))
+    receivers.now += timedelta(seconds=60)
+    await asyncio.gather(*(receivers.digester().step() for _ in range(4)))
+    assert len(receivers.rows()) == 20
 
 
 async def test_a_receiver_learns_what_others_have_received() -> None:
