@@ -32,6 +32,7 @@ def test_every_setting_arrives_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "rate": Rate.parse("2.5/s,600/m"),
         "concurrency": 3,
         "processes": 2,
+        "lanes": "events,backfill",
         "engine": "filestack-workflow",
         "workflow_id": "11111111-2222-4333-8444-555555555555",
         "task_name": "tags_1",
