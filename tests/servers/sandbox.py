@@ -82,6 +82,11 @@ class SandboxUnderTest:
         """Replace those who get webhooks."""
         self._call("POST", "/_sandbox/webhooks", {"webhooks": receivers})
 
+    def deliveries(self) -> list[dict[str, Any]]:
+        """Every webhook, and what became of it."""
+        found: list[dict[str, Any]] = self._call("GET", "/_sandbox/webhooks")["deliveries"]
+        return found
+
     def reset(self) -> None:
         self._call("POST", "/_sandbox/reset")
 

@@ -81,6 +81,8 @@ class Journal:
             self._files = int(files)
         else:
             self._compare(await asyncio.to_thread(self._started.load))
+        if self.recovered:
+            await self.write_again()
         return dict(self._entries)
 
     def _compare(self, kept: Kept) -> None:
@@ -89,7 +91,7 @@ class Journal:
         here, undo = self._entries, self._undo
         self._files = kept.files
         self._entries, self._undo = entries | here, merged_undo(kept.undo, undo)
-        self.recovered = not entries.keys() <= here.keys()
+        self.recovered = self._entries.keys() > here.keys() or self._undo != undo
         self._new = {i for i, entry in here.items() if i not in entries or entries[i] != entry.lasting}
         self._new_undo = {index for index in undo if self._undo[index] != kept.undo.get(index)}
 

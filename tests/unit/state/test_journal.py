@@ -212,6 +212,20 @@ async def test_what_was_kept_outlives_redis(redis: Redis, keys: Keys) -> None:
     assert journal.calls() == (2, 0)
 
 
+async def test_what_redis_had_forgotten_is_put_back_by_whoever_finds_out(redis: Redis, keys: Keys) -> None:
+    files = MemoryFiles()
+    before = await worked(redis, keys, files)
+    await before.keep()
+    await redis.flushall()
+    journal = a_journal(redis, keys, files)
+    await journal.load()
+    await journal.settle(2, {"tags": 2})
+    await journal.keep()
+    last = a_journal(redis, keys, files)
+    assert (await last.load()).keys() == {1, 2, 3}
+    assert (last.recovered, last.undo_values()) == (False, before.undo_values())
+
+
 async def test_a_dead_workers_entries_are_kept_by_the_next(redis: Redis, keys: Keys) -> None:
     files = MemoryFiles()
     await worked(redis, keys, files)
