@@ -194,3 +194,9 @@ class RunStoreUnavailableError(RunError):
 
 class RedisUnavailableError(RunError):
     code = "redis"
+
+
+class EventsUnavailableError(RunError):
+    """A queue of events does not answer for now."""
+
+    code = "events"

@@ -13,6 +13,7 @@ from tagmill.producer.cli.doctor import doctor
 from tagmill.producer.cli.export import export
 from tagmill.producer.cli.failures import failures
 from tagmill.producer.cli.gc import gc
+from tagmill.producer.cli.listen import listen
 from tagmill.producer.cli.passes import retag, retry, undo
 from tagmill.producer.cli.pipeline import pipeline
 from tagmill.producer.cli.plan import plan
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(plan)
+app.command()(listen)
 app.command()(worker)
 app.command()(status)
 app.command()(watch)

@@ -95,13 +95,17 @@ class S3Listing:
         )
 
     def _check_key(self, key: str, item: ObjectTypeDef) -> Skip | None:
-        if key.endswith("/"):
-            return Skip.FOLDER
-        if SCRATCH_NAME.search(key):
-            return Skip.PROBE
-        if item.get("StorageClass") in ARCHIVES:
-            return Skip.ARCHIVED
-        return self._sieve.check_name(key.removeprefix(self._prefix).removeprefix("/"))
+        skip = check_key(self._sieve, self._prefix, key)
+        return Skip.ARCHIVED if skip is None and item.get("StorageClass") in ARCHIVES else skip
+
+
+def check_key(sieve: Sieve, prefix: str, key: str) -> Skip | None:
+    """Say why the key of an object below that prefix is passed over."""
+    if key.endswith("/"):
+        return Skip.FOLDER
+    if SCRATCH_NAME.search(key):
+        return Skip.PROBE
+    return sieve.check_name(key.removeprefix(prefix).removeprefix("/"))
 
 
 def _next_whole(pages: Iterator[ListObjectsV2OutputTypeDef]) -> ListObjectsV2OutputTypeDef | None:

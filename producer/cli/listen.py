@@ -1,0 +1,112 @@
+"""`tagmill listen`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tagmill.producer.cli.consent import dialogue
+from tagmill.producer.cli.options import (
+    LogFormat,
+    LogLevel,
+    MaxCalls,
+    MaxCost,
+    MaxFailureRate,
+    RedisUrl,
+    RunStore,
+    parse_rate,
+    settings_of,
+)
+from tagmill.worker.errors import ConfigError
+
+STOPPING = "stopping: what is in hand is planned; once more aborts"
+
+
+def listen(  # noqa: PLR0913 - an option each
+    source: Annotated[
+        str | None, typer.Argument(help="s3://bucket/prefix whose new objects are tagged.")
+    ] = None,
+    *,
+    queue: Annotated[str | None, typer.Option(help="URL of the SQS queue with the bucket's events.")] = None,
+    dead_letter_queue: Annotated[
+        str | None, typer.Option(help="URL of the queue for what cannot be read; else it stays.")
+    ] = None,
+    webhooks: Annotated[
+        bool, typer.Option("--webhooks", help="Tag what `tagmill serve` hears of, in place of SOURCE.")
+    ] = False,
+    name: Annotated[str, typer.Option(help="Names the hourly runs: events-NAME-….")] = "uploads",
+    lane: Annotated[str, typer.Option(help="events, nightly or backfill.")] = "events",
+    own_principal: Annotated[
+        str | None, typer.Option(help="Principal id of the workers, whose copies are no news.")
+    ] = None,
+    rate: Annotated[str | None, typer.Option(help="Calls, such as 20/s; a cap for its runs.")] = None,
+    engine: Annotated[str | None, typer.Option(help="filestack or filestack-workflow.")] = None,
+    workflow_id: Annotated[str | None, typer.Option(help="Of the Workflow that tags.")] = None,
+    task_name: Annotated[str | None, typer.Option(help="The Workflow's task whose tags count.")] = None,
+    write_back: Annotated[
+        str | None, typer.Option(help="metadata, tags, annotation, sidecar or none; several with commas.")
+    ] = None,
+    sidecar_prefix: Annotated[
+        str | None, typer.Option(help="prefix/ or s3://bucket/prefix for sidecars of S3 images.")
+    ] = None,
+    probe: Annotated[
+        str | None, typer.Option(help="auto or off: try out what the bucket's server does.")
+    ] = None,
+    allow_new_versions: Annotated[
+        bool | None, typer.Option("--allow-new-versions", help="The write-back may add object versions.")
+    ] = None,
+    allow_copy_events: Annotated[
+        bool | None, typer.Option("--allow-copy-events", help="It may fire ObjectCreated:Copy events.")
+    ] = None,
+    transfer: Annotated[
+        str | None, typer.Option(help="auto or upload: how images reach the service.")
+    ] = None,
+    keep_uploads: Annotated[
+        bool | None, typer.Option("--keep-uploads", help="Leave uploaded images at the service.")
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="File that says which tags are kept, under what names.")
+    ] = None,
+    max_calls: MaxCalls = None,
+    max_cost: MaxCost = None,
+    price_per_1000: Annotated[str | None, typer.Option(help="What 1,000 calls cost.")] = None,
+    max_failure_rate: MaxFailureRate = None,
+    include: Annotated[list[str] | None, typer.Option(help="Only names that match this glob.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="No names that match this glob.")] = None,
+    extension: Annotated[list[str] | None, typer.Option(help="File name extensions; `*` for any.")] = None,
+    min_size: Annotated[str | None, typer.Option(help="Such as 10KB.")] = None,
+    max_size: Annotated[str | None, typer.Option(help="Such as 20MB.")] = None,
+    run_store: RunStore = None,
+    redis_url: RedisUrl = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Tag images as they come in, an ordinary run for each hour, until told to stop."""
+    settings = settings_of(locals() | {"rate": None, "webhooks": None})  # settings of other commands
+    if webhooks in {source is not None, queue is not None}:
+        raise ConfigError("name s3://bucket/prefix and its --queue, or say --webhooks alone")
+    from tagmill.config.celery import LANES  # noqa: PLC0415 - `--help` need not pay for it
+    from tagmill.producer.interrupts import interrupts  # noqa: PLC0415 - as above
+    from tagmill.producer.listen import WEBHOOKS, ListenOptions, open_listener  # noqa: PLC0415 - as above
+    from tagmill.producer.preparation import RunOptions  # noqa: PLC0415 - as above
+    from tagmill.producer.sources.options import SourceOptions  # noqa: PLC0415 - as above
+    from tagmill.producer.sources.spec import parse_source  # noqa: PLC0415 - as above
+
+    if lane not in LANES:
+        raise ConfigError(f"--lane {lane}: use {', '.join(LANES)}")
+    selection = SourceOptions(
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        min_size=min_size,
+        max_size=max_size,
+        extensions=tuple(extension or ()),
+    )
+    said = ListenOptions(name, lane, queue, dead_letter_queue, own_principal)
+    where = parse_source(source, selection) if source is not None else WEBHOOKS
+    run = RunOptions(rate=parse_rate(rate))
+    with interrupts(lambda line: typer.echo(line, err=True), STOPPING) as interrupt:
+        listener = open_listener(settings, where, said, run, dialogue(as_json=False), lambda: interrupt.asked)
+        typer.echo(f"listening for {where.uri}: each hour is a run events-{name}-…", err=True)
+        listener.run()
+    typer.echo(", ".join(f"{count} {what}" for what, count in sorted(listener.counts.items())), err=True)
