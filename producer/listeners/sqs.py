@@ -98,11 +98,13 @@ def open_queue(url: str) -> Queue:
         retries={"mode": "standard", "total_max_attempts": 3},
         user_agent_extra="tagmill",
     )
-    where: dict[str, str] = (
-        {"region_name": region[1]} if region else {"endpoint_url": f"{parts.scheme}://{parts.netloc}"}
-    )
     try:
-        client = boto3.client("sqs", config=config, **where)  # type: ignore[call-overload]
+        client = boto3.client(
+            "sqs",
+            region_name=region[1] if region else None,
+            endpoint_url=None if region else f"{parts.scheme}://{parts.netloc}",
+            config=config,
+        )
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"SQS cannot be reached as configured: {error}") from None
     return Queue(client, url)

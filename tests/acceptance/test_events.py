@@ -61,9 +61,8 @@ class Uploads:
         return [row for run in self.runs() for row in run.shards()]
 
     def await_rows(self, count: int) -> list[Json]:
-        return self.deployment.until(
-            lambda: rows if len(rows := self.rows()) >= count else None, f"{count} rows", within=110
-        )
+        self.deployment.until(lambda: len(self.rows()) >= count, f"{count} rows", within=110)
+        return self.rows()
 
     def written(self) -> int:
         objects = self.s3.store.buckets[self.bucket].objects

@@ -59,8 +59,8 @@ TEST_EVENT = json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Time"
 
 def sqs_client(url: str) -> Any:
     """Of a moto server."""
-    keys = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY}
-    return boto3.client("sqs", endpoint_url=url, region_name=REGION, **keys)
+    session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
+    return session.client("sqs", endpoint_url=url)
 
 
 class Wire:

@@ -5,6 +5,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from fakes.files import MemoryFiles
@@ -34,8 +35,8 @@ class World:
         self.files = files or MemoryFiles()
         self.now = NOON
 
-    def writer(self, **spec: object) -> EventRuns:
-        template = dataclasses.replace(TEMPLATE, **spec)  # type: ignore[arg-type]
+    def writer(self, **spec: Any) -> EventRuns:
+        template = dataclasses.replace(TEMPLATE, **spec)
         return EventRuns(self.files, template, "uploads", clock=lambda: self.now)
 
     def planned(self) -> dict[str, list[str]]:

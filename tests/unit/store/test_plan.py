@@ -137,8 +137,9 @@ def test_threads_may_share_a_plan() -> None:
 
 
 def test_a_listing_with_a_hole_is_believed_up_to_it() -> None:
-    run = SmallRun(MemoryFiles())
+    files = MemoryFiles()
+    run = SmallRun(files)
     for _ in range(3):
         run.shard(1, 1)
-    del run.files.contents[f"runs/{RUN}/passes/0000/plan/00000001.jsonl.gz"]  # type: ignore[attr-defined]
+    del files.contents[f"runs/{RUN}/passes/0000/plan/00000001.jsonl.gz"]
     assert run.plan.shards() == [0]
