@@ -121,7 +121,8 @@ def _since(incremental: Json) -> str:
     """What became of the source since the run before."""
     images = incremental["images"]
     asked = any(count for why, count in images.items() if why not in {"unchanged", "disappeared"})
-    return f"{'' if asked else 'nothing new: '}{_nonzero(images)} ({incremental['mode']})"
+    news = "" if asked else "nothing new, "
+    return f"since the last run: {news}{_nonzero(images)} (mode {incremental['mode']})"
 
 
 def _saved(saved: Json) -> str:

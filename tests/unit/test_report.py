@@ -67,8 +67,11 @@ def test_what_became_of_a_known_source_is_told() -> None:
     def line(found: dict[str, int]) -> str:
         return describe_summary(summary(known, FIRST_PASS, **facts, found=found)).splitlines()[3]  # type: ignore[arg-type] # as above
 
-    assert line({"unchanged": 9, "disappeared": 1}) == "  nothing new: 9 unchanged, 1 disappeared (changed)"
-    assert line({"new": 2, "unchanged": 9}) == "  2 new, 9 unchanged (changed)"
+    assert (
+        line({"unchanged": 9, "disappeared": 1})
+        == "  since the last run: nothing new, 9 unchanged, 1 disappeared (mode changed)"
+    )
+    assert line({"new": 2, "unchanged": 9}) == "  since the last run: 2 new, 9 unchanged (mode changed)"
     assert said()["incremental"] is None
 
 
