@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -50,6 +51,7 @@ class Garbage:
     """What would be deleted; nothing is, until `delete`."""
 
     runs: list[Candidate] = field(default_factory=list)
+    answers: Counter[str] = field(default_factory=Counter)  #: by run: images that have theirs there
     undo: list[str] = field(default_factory=list)  #: folders of former values
     grants: list[str] = field(default_factory=list)  #: folders, of days and months that are over
     states: list[str] = field(default_factory=list)  #: folders, that newer ones replaced
@@ -61,7 +63,12 @@ class Garbage:
             "schema": SCHEMA,
             "deleted": deleted,
             "runs": [
-                {"run_id": run.run_id, "state": run.state, "since": run.since and run.since.isoformat()}
+                {
+                    "run_id": run.run_id,
+                    "state": run.state,
+                    "since": run.since and run.since.isoformat(),
+                    "answers": self.answers[run.run_id],
+                }
                 for run in self.runs
             ],
             "undo": self.undo,
@@ -72,13 +79,22 @@ class Garbage:
         }
 
     def describe(self) -> str:
-        lines = [f"run {run.run_id}: {run.state} since {_day(run.since)}" for run in self.runs]
+        lines = [self._describe_run(run) for run in self.runs]
         lines += [f"undo values {folder}" for folder in self.undo]
         lines += [f"grants {folder}" for folder in self.grants]
         lines += [f"state {folder}" for folder in self.states]
         lines += [f"scratch file {name}" for name in self.scratch]
         lines += [f"kept: run {run_id}, {reason}" for run_id, reason in self.kept.items()]
         return "\n".join(lines) if lines else "nothing to delete"
+
+    def _describe_run(self, run: Candidate) -> str:
+        answers = self.answers[run.run_id]
+        loss = (
+            f"; another tag policy would pay again for {answers} images, whose answers it holds"
+            if answers
+            else ""
+        )
+        return f"run {run.run_id}: {run.state} since {_day(run.since)}{loss}"
 
     def __len__(self) -> int:
         return len(self.runs) + len(self.undo) + len(self.grants) + len(self.states) + len(self.scratch)
@@ -103,6 +119,7 @@ def find_garbage(files: Files, wanted: Wanted, now: datetime) -> Garbage:
         found.undo = [folder for run in old for folder in _undo_folders(files, run)]
     else:
         found.runs, found.kept = _needless(files, candidates, old)
+        found.answers = _answers(files)
         found.states = list(_past_states(files, candidates, wanted.before))
         found.grants = list(_past_grants(files, min(wanted.before, now - SCRATCH_AGE)))
     found.scratch = [name for name, at in files.leftovers() if now - at > SCRATCH_AGE]
@@ -131,8 +148,7 @@ def _needless(
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Keep what undoing a kept run may have to look up, and what undoing that may, and so on."""
     going = {run.run_id for run in old}
-    kept = {run_id: why for run_id, why in _answering_runs(files) if run_id in going}
-    going -= kept.keys()
+    kept: dict[str, str] = {}
     waiting = [run.run_id for run in candidates if run.run_id not in going]
     while waiting:
         user = waiting.pop()
@@ -149,12 +165,13 @@ def _replaced_runs(files: Files, run_id: str) -> set[str]:
     return {value["run"] for _, kept in values for value in kept.values() if value.get("run")}
 
 
-def _answering_runs(files: Files) -> Iterator[tuple[str, str]]:
-    """Yield the runs whose answers another tag policy would be applied to, and why they stay."""
+def _answers(files: Files) -> Counter[str]:
+    """Return, by run, the images whose answer there another tag policy would be applied to."""
+    answers = Counter[str]()
     for source in known_sources(files):
         newest = _newest(files, source)
-        for run_id in newest.mark()["runs"] if newest.number else ():
-            yield run_id, f"because the state of {source} has its answers"
+        answers.update(newest.mark()["runs"] if newest.number else {})
+    return answers
 
 
 def _past_states(files: Files, candidates: list[Candidate], before: datetime) -> Iterator[str]:

@@ -135,14 +135,16 @@ def nights(files: MemoryFiles, images: int, count: int) -> Series:
     return series
 
 
-def test_runs_stay_whose_answers_a_source_has(files: MemoryFiles) -> None:
+def test_what_another_policy_would_cost_once_a_run_is_gone_is_told(files: MemoryFiles) -> None:
     series = nights(files, 2, 2)
-    assert found(files) == []
     series.library.objects = {name: etag for name, etag in series.library.objects.items() if name > "1"}
     series.run()
     garbage = find_garbage(files, OLD, NOW)
-    assert [run.run_id for run in garbage.runs] == ["run-1", "run-3"]
-    assert "has its answers" in garbage.kept["run-2"]
+    first, second, third = garbage.describe().splitlines()[:3]
+    assert first.startswith("run run-1: completed since ")
+    assert second.endswith("; another tag policy would pay again for 2 images, whose answers it holds")
+    assert [run["answers"] for run in garbage.to_json(deleted=False)["runs"]] == [0, 2, 0]
+    assert "policy" not in first + third
 
 
 def test_states_go_when_newer_ones_replaced_them_and_no_open_run_needs_them(files: MemoryFiles) -> None:
