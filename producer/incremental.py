@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import orjson
 
 from tagmill.producer.adopting import adopting
-from tagmill.producer.judging import WITH_ANSWER, Standard, Verdict, Why
+from tagmill.producer.judging import NOT_PLANNED, WITH_ANSWER, Standard, Verdict, Why
 from tagmill.producer.meeting import Meeting, Met
 from tagmill.producer.planner import DISAPPEARED
 from tagmill.producer.sources.base import Cursor, Listed
@@ -84,7 +84,7 @@ class Incremental:
             return item
         if one.reapplied and row is None:
             verdict = Verdict(Why.LOST)
-        if verdict.why is Why.UNCHANGED:
+        if verdict.why in NOT_PLANNED:
             return Listed(None, one.met.cursor, why=verdict.why.value)
         ref = dataclasses.replace(item.ref, fresh=verdict.fresh)
         line = again(row, ref, self._spec.run_id, place) if row is not None else None

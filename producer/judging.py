@@ -20,6 +20,7 @@ class Why(StrEnum):
     NEW = "new"
     CHANGED = "changed"  #: its content
     FAILED = "failed"  #: last time
+    REFUSED = "refused"  #: by the service last time, for what it is: not planned
     RECONFIGURED = "reconfigured"  #: the engine is asked otherwise than then
     OLD = "old"  #: its answer
     LOST = "lost"  #: its answer, which another policy or place needs, is in the store no more
@@ -29,6 +30,7 @@ class Why(StrEnum):
     UNCHANGED = "unchanged"  #: not planned
 
 
+NOT_PLANNED = frozenset({Why.UNCHANGED, Why.REFUSED})
 WITH_ANSWER = frozenset({Why.REAPPLIED, Why.ADOPTED})  #: planned, and not called for
 
 
@@ -62,13 +64,15 @@ class Standard:
         if known is None:
             return Verdict(Why.NEW)
         verdict = self._judge(known, source)
-        if self.mode is Mode.ALL and verdict.why in {Why.UNCHANGED, Why.REAPPLIED}:
+        if self.mode is Mode.ALL and verdict.why in {*NOT_PLANNED, Why.REAPPLIED}:
             return Verdict(Why.AGAIN)
         return verdict
 
     def _judge(self, known: Known, source: Source) -> Verdict:
         changed = not known.has_content_of(source)
         if known.failed:
+            if known.refused and not changed and known.engine_config == self.engine_config:
+                return Verdict(Why.REFUSED)
             return Verdict(Why.CHANGED if changed else Why.FAILED, fresh=changed or known.fresh)
         if self.mode is Mode.MISSING:
             return Verdict(Why.UNCHANGED)

@@ -120,7 +120,7 @@ def _calls(summary: Json) -> str:
 def _since(incremental: Json) -> str:
     """What became of the source since the run before."""
     images = incremental["images"]
-    asked = any(count for why, count in images.items() if why not in {"unchanged", "disappeared"})
+    asked = any(count for why, count in images.items() if why not in {"unchanged", "refused", "disappeared"})
     news = "" if asked else "nothing new, "
     return f"since the last run: {news}{_nonzero(images)} (mode {incremental['mode']})"
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
+from tagmill.worker.errors import ImageRejectedError
 from tagmill.worker.models import Json, LocalFile, Place, S3Object, Source, Status, WriteStatus
 from tagmill.worker.rows import FRESH, UNDONE
 
@@ -42,6 +43,7 @@ class Known:
     etags: tuple[str, ...] = ()  #: as planned, and as our own copies left it
     versions: tuple[str, ...] = ()
     sinks: tuple[str, ...] = ()  #: where no write-back has to be made up for
+    refused: bool = False  #: by the service, for what it is: asking again would cost a call and say the same
     fresh: bool = False  #: its content changed since its last tags, and it has not been answered since
     line: bytes | None = field(default=None, compare=False, repr=False)  #: that it was read from
 
@@ -107,6 +109,7 @@ class Known:
             etags=_distinct([source.get("etag"), *_after(row, "etag_after")]),
             versions=_distinct([source.get("version_id"), *_after(row, "version_after")]),
             sinks=() if undone else tuple(_settled(row)),
+            refused=bool(row["error"] and row["error"]["class"] == ImageRejectedError.__name__),
             fresh=FRESH in row["flags"] and status == Status.FAILED,
         )
 

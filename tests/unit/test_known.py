@@ -126,6 +126,34 @@ def test_tags_that_were_taken_back_are_given_again_without_a_call() -> None:
     assert standard.judge(undone, Handle("h")).why is Why.REAPPLIED
 
 
+@pytest.mark.parametrize(
+    ("class_", "mode", "size", "why"),
+    [
+        ("ImageRejectedError", Mode.CHANGED, 3, Why.REFUSED),
+        ("ImageRejectedError", Mode.MISSING, 3, Why.REFUSED),
+        ("ImageRejectedError", Mode.CHANGED, 4, Why.CHANGED),
+        ("ImageRejectedError", Mode.ALL, 3, Why.AGAIN),
+        ("EngineUnavailableError", Mode.CHANGED, 3, Why.FAILED),
+    ],
+)
+def test_what_the_service_cannot_read_is_paid_for_again_only_when_it_changed(
+    class_: str, mode: Mode, size: int, why: Why
+) -> None:
+    error = {"class": class_, "code": "any", "message": ""}
+    source = {"path": "a", "size": 3, "mtime_ns": 0}
+    failed = known(
+        id="file:///p/a",
+        source=source,
+        status="failed",
+        error=error,
+        tags=None,
+        raw_tags=None,
+        tagged_at=None,
+    )
+    standard = Standard(mode, failed.engine_config, a_row()["policy"], frozenset())
+    assert standard.judge(failed, LocalFile("file:///p/a", "a", size, 0)).why is why
+
+
 def test_tags_found_in_their_place_keep_the_answer_that_is_known() -> None:
     error = {"class": "AlreadyTagged", "code": "already_tagged", "message": ""}
     marked = known(run_id="two", status="skipped", error=error, tags=None, raw_tags=None, tagged_at=None)
