@@ -136,13 +136,11 @@ class Asking:
         return answer
 
     async def _begun(self, item: Item, pending: Pending) -> Pending:
-        """The job that the call has started is journaled, then whoever hears of it can say so."""
-        index, job_id, jobs = item.index, pending.job_id, self._kit.jobs
+        """The job that the call has started is journaled before anybody is told of it."""
         self._paid.note(1, 0)
         poll_at = self._now() + FIRST_POLL_SECONDS
-        await self._persist(lambda: self._journal.begun(index, job_id, calls=1, poll_at=poll_at))
-        if jobs is not None and job_id is not None:
-            await self._persist(lambda: jobs.hints.register(job_id, self._journal.chunk, index))
+        await self._persist(lambda: self._journal.begun(item.index, pending.job_id, calls=1, poll_at=poll_at))
+        await self._listen_for(item.index)
         await self._good_news()
         return pending
 
@@ -151,8 +149,15 @@ class Asking:
         log.warning("workflow_start_lost", image=item.ref.id, error=str(error))
         self._paid.note(1, 1)
         await self._persist(lambda: self._journal.begun(item.index, None, calls=1, maybe_charged=1))
+        await self._listen_for(item.index)
         await self._persist(lambda: self._kit.breaker.failed(item.ref.id, unreachable=False))
         return Pending()
+
+    async def _listen_for(self, index: int) -> None:
+        """Say who is to hear of the job."""
+        job, jobs = self._journal[index].job, self._kit.jobs
+        if job is not None and jobs is not None:
+            await self._persist(lambda: jobs.register(job, self._journal.chunk, index))
 
     async def _advance(self, item: Item, answer: Answer) -> None:
         """The next call is a first one, with attempts of its own."""

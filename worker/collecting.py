@@ -64,11 +64,11 @@ class Collecting:
 
     async def listen(self) -> None:
         """Take in what webhooks have told so far, and say for whom to listen where that may not be known."""
-        hints, chunk, persist = self._jobs.hints, self._journal.chunk, self._waiting.persist
-        self._told = await persist(lambda: hints.delivered(chunk))
+        chunk, persist = self._journal.chunk, self._waiting.persist
+        self._told = await persist(lambda: self._jobs.hints.delivered(chunk))
         for index, job in self._journal.jobs().items():
             if job.id is None or self._journal.recovered:
-                await persist(partial(hints.register, self._jobs.name_of(job), chunk, index))
+                await persist(partial(self._jobs.register, job, chunk, index))
 
     async def outcome(self, index: int, job: Job, image_id: str) -> Outcome | None:
         """Return None while the job goes on; its end is journaled before anything else happens to it.
@@ -122,7 +122,7 @@ class Collecting:
         """At its deadline: what was told of a job whose id nobody knows."""
         told = await self._jobs.find(job.source, job.since)
         if told is None or (answer := self._read(told)) is None:
-            raise self._timeout("its start had no answer, and no webhook told of it")
+            raise self._timeout("the service did not tell its id, and no webhook told of it")
         return answer
 
     # --- by asking ----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tagmill.worker.engines.base import Collector
-from tagmill.worker.models import Json
+from tagmill.worker.models import Chunk, Json
 from tagmill.worker.state.entries import Job
 from tagmill.worker.state.jobs import Jobs, nameless
 from tagmill.worker.store.base import Files
@@ -24,9 +24,9 @@ class WorkflowJobs:
     workflow_id: str
     deadline_seconds: float  #: from a job's start to the end of waiting for it
 
-    def name_of(self, job: Job) -> str:
-        """What those who hear of it know it by."""
-        return job.id or nameless(self.workflow_id, job.source)
+    async def register(self, job: Job, chunk: Chunk, index: int) -> None:
+        """Say which image waits for the job, by what those who hear of it know it by."""
+        await self.hints.register(job.id or nameless(self.workflow_id, job.source), chunk, index)
 
     async def find(self, source: str, since: float) -> Json | None:
         """Look through the stored webhook events for what was told of a job whose id is not known."""

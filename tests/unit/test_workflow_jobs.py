@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from tagmill.worker.errors import (
     ImageRejectedError,
     ThrottledError,
 )
-from tagmill.worker.models import Status
+from tagmill.worker.models import ImageRef, LocalFile, Status
 from tagmill.worker.pipeline import Result
 from tagmill.worker.state import group_commit
 from tagmill.worker.state.jobs import Jobs
@@ -48,6 +49,7 @@ class Visits:
     engine: WorkflowEngine
     time: float = START
     images: int = 3
+    refs: list[ImageRef] | None = None  #: other ones
 
     def __post_init__(self) -> None:
         self.hints = Jobs(self.rig.redis, self.rig.keys)
@@ -61,7 +63,7 @@ class Visits:
         """Another worker has the chunk, and gives it back in good order."""
         journal = self.rig.journal()
         pipeline = self.rig.pipeline(journal)
-        result = await pipeline.run(planned(handles(self.images)))
+        result = await pipeline.run(planned(self.refs or handles(self.images)))
         await journal.keep()
         return result
 
@@ -165,6 +167,20 @@ async def test_a_webhook_that_tells_of_no_end_changes_nothing(chunk: Visits, odd
     chunk.engine.end(*map(value, range(3)))
     chunk.time += 3
     assert statuses(await chunk.visit()) == [Status.TAGGED] * 3
+
+
+async def test_an_upload_is_kept_until_its_job_has_ended(chunk: Visits, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+    chunk.refs = [ImageRef(LocalFile.at(bytes(tmp_path), b"a.png", 72, 0))]
+    await chunk.visit()
+    (upload,) = chunk.engine.uploads
+    chunk.time += 3
+    await chunk.visit()
+    assert list(chunk.engine.uploads) == [upload]
+    chunk.engine.end(upload)
+    chunk.time += 5
+    assert statuses(await chunk.visit()) == [Status.TAGGED]
+    assert (chunk.engine.uploads, chunk.engine.upload_calls) == ({}, 1)
 
 
 async def test_a_failed_job_is_its_images_alone(chunk: Visits) -> None:
@@ -333,7 +349,6 @@ async def test_at_its_deadline_a_lost_start_is_looked_for_among_the_stored_event
 async def test_a_webhook_may_tell_of_a_lost_start_before_that(chunk: Visits) -> None:
     chunk.engine.scripts[value(0)] = [LOST]
     await chunk.visit()
-    await chunk.visit()  # says for what it listens
     for number, text in enumerate([told(value(0), workflow="another"), told(value(0), jobid="some-job")]):
         event = Event("main", "2026-11-25T12:00:05+00:00", number, WORKFLOW_ACTION, text)
         assert await hand_over(chunk.hints, event) == bool(number)
