@@ -336,6 +336,29 @@ async def test_a_shutdown_parks_the_chunk_and_the_next_worker_goes_on(site: Site
     assert len(engine.asked) == IMAGES
 
 
+async def test_a_parked_chunk_pays_nothing_again_when_redis_is_lost(site: Site) -> None:
+    engine, running = await in_work(site)
+    site.shutting_down = True
+    assert await stopped(site, engine, running) == "parked"
+    await site.redis.flushall()
+    site.shutting_down = False
+    assert await site.run() == "committed"
+    assert {row["calls"] for row in site.rows()} == {1}
+    assert len(engine.asked) == IMAGES
+    assert [line["previous"]["fake"]["values"] for line in site.undo()] == [{}] * IMAGES
+
+
+async def test_a_run_store_that_is_full_when_the_chunk_is_parked_costs_nothing_either(site: Site) -> None:
+    engine, running = await in_work(site)
+    site.files.full = lambda name: "/started/" in name
+    site.shutting_down = True
+    assert await stopped(site, engine, running) == "parked"
+    assert round(await site.parked_seconds() or 0) == STORE_PAUSE_SECONDS
+    site.shutting_down = False
+    assert await site.run() == "committed"
+    assert len(engine.asked) == IMAGES
+
+
 async def test_the_deadline_parks_the_chunk(site: Site) -> None:
     site.limits = ChunkLimits(0.05, 90, 7200)
     engine, running = await in_work(site)
