@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tagmill.producer.adopting import events_since
 from tagmill.producer.preparation import RunOptions
 from tagmill.worker.errors import RunError
-from tagmill.worker.models import ImageRef, Outcome, S3Object, Status, Write, WriteStatus
+from tagmill.worker.models import Failure, ImageRef, Outcome, S3Object, Status, Write, WriteStatus
 from tagmill.worker.store.departures import Departures
 from tagmill.worker.store.plan import Plan, Planned, PlanSummary, ShardHeader
 from tagmill.worker.store.runs import Runs, RunSpec
@@ -30,7 +30,8 @@ def series() -> Series:
 
 
 def failed(_: Planned) -> Outcome:
-    return Outcome(Status.FAILED, error=REFUSED, attempts=1, calls=1)
+    gave_up = Failure("EngineUnavailableError", "unavailable", "no answer")
+    return Outcome(Status.FAILED, error=gave_up, attempts=1, calls=1)
 
 
 # --- what is asked for ------------------------------------------------------------------------------------
