@@ -75,7 +75,7 @@ def describe_summary(
         if message:
             lines.append(f"  {message}")
         lines.append(f"  go on with: tagmill {_way_on(summary)}")
-    return "\n".join(lines)
+    return "\n".join(filter(str.strip, lines))
 
 
 def _results(summary: Json) -> Iterator[str]:

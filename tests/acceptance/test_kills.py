@@ -16,6 +16,7 @@ from servers.fleet import (
     Deployment,
     Fleet,
     Program,
+    RunFiles,
     any_alive,
     assert_all_tagged,
     assert_every_call_counted,
@@ -224,9 +225,11 @@ def test_a_run_whose_producer_was_killed_in_mid_plan_is_finished_by_resuming_it(
         resumed = deployment.finish(deployment.start("run", "--resume", "resumed", "--json"))
 
         worker.kill()  # nobody is to tag the images again for the run that only shows the plan
-        deployment.finish(deployment.start("run", "s3://bucket", "--run-id", "calm", "--detach"))
+        elsewhere = tmp_path / "elsewhere"  # where nobody knows the source
+        calm = ["run", "s3://bucket", "--run-id", "calm", "--run-store", str(elsewhere), "--detach"]
+        deployment.finish(deployment.start(*calm))
         with deployment.explained():
-            assert run.plan() == deployment.run("calm").plan()
+            assert run.plan() == RunFiles(elsewhere / "runs" / "calm").plan()
             assert_all_tagged(run, [f"s3://bucket/{key}" for key in keys])
             assert resumed.json == run.summary()
             requests = fleet.sandbox.stats(images=True)["images"]
