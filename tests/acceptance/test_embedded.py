@@ -230,6 +230,7 @@ def test_a_second_ctrl_c_aborts_calls_in_flight(service: Service) -> None:
         assert service.sandbox.stats()["calls"] <= len(service.ids) + IN_FLIGHT
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_is_replaced_and_its_lease_is_not_waited_for(service: Service) -> None:
     deployment, patience = service.deployment, {"TAGMILL_LEASE_SECONDS": "600"}
     run = service.start("--run-id", "replaced", TAGMILL_RATE="40/s", **patience)
@@ -249,6 +250,7 @@ def worker_of(run: Program) -> psutil.Process:
     return next(child for child in children if "tagmill.worker.serve" in child.cmdline())
 
 
+@pytest.mark.long
 def test_a_run_that_was_killed_before_it_had_its_list_was_never_there(service: Service) -> None:
     deployment, store = service.deployment, service.deployment.store / "runs"
     run = deployment.start("run", "-", "--run-id", "again", said=None)

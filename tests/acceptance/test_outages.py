@@ -119,6 +119,7 @@ def test_a_worker_with_a_process_to_spare_outlives_an_outage_of_redis(tmp_path: 
 # --- the service ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_service_that_is_down_fails_no_image_and_costs_no_attempt(tmp_path: Path) -> None:
     """Only calls that were cut off in flight may count: they may have been answered, and paid."""
     data, port = tmp_path / "sandbox", free_port()

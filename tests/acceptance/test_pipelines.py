@@ -49,6 +49,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield fleet
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_between_tasks_leaves_none_to_be_paid_again(fleet: Fleet) -> None:
     deployment = fleet.deployment
     fleet.sandbox.faults(latency_ms=60)

@@ -96,6 +96,7 @@ def test_a_plan_is_shown_left_alone_by_the_fleet_and_started_as_it_was_shown(tmp
         assert "was started already" in again.stderr
 
 
+@pytest.mark.long
 def test_what_a_plan_needs_to_be_allowed_is_asked_for_when_it_starts(tmp_path: Path) -> None:
     with running_library(tmp_path, versioned=True) as library:
         deployment = library.deployment

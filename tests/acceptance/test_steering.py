@@ -124,6 +124,7 @@ def test_a_cancelled_run_keeps_every_answer_that_was_paid_for(fleet: Fleet) -> N
     assert again.json == cancelled.json
 
 
+@pytest.mark.long
 def test_without_workers_a_run_is_cancelled_by_the_command_itself(fleet: Fleet) -> None:
     """And what was paid before a pause is in the journal only."""
     deployment = fleet.deployment

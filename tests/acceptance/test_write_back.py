@@ -143,6 +143,7 @@ def test_a_worker_killed_while_it_writes_has_its_answer_journaled(library: Libra
         assert len(undo) == len(KEYS)
 
 
+@pytest.mark.long
 def test_a_bucket_that_is_busy_for_a_while_costs_no_second_call(library: Library) -> None:
     for _ in range(2):
         library.s3.faults.once("CopyObject", Fault(503, "SlowDown"))
