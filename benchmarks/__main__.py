@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the servers that
 
 from benchmarks import (
     budget,
+    events,
     export,
     foreseeing,
     incremental,
@@ -39,6 +40,7 @@ SUBJECTS: dict[str, Callable[[], Iterator[Table]]] = {
     "export": export.tables,
     "tag-window": tag_window.tables,
     "webhooks": webhooks.tables,
+    "events": events.tables,
 }
 
 

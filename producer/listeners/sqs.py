@@ -24,9 +24,9 @@ from tagmill.worker.errors import ConfigError, EventsUnavailableError, NotFoundE
 BATCH = 10  #: messages, the most that a request of SQS takes
 LONG_POLL_SECONDS = 20
 RECEIVERS = 4  #: long polls at a time
-WAITING = 40  #: messages in hand that are not planned yet
+WAITING = 500  #: messages in hand that are not planned yet
 MOMENT_SECONDS = 1.0
-GATHER_SECONDS = 0.05  #: what comes within shares a file
+GATHER_SECONDS = 0.25  #: what comes within is one chunk of work, which waits for its turn once
 MISSING = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 REFUSED = frozenset(
     {"AccessDenied", "AccessDeniedException", "InvalidClientTokenId", "SignatureDoesNotMatch"}

@@ -157,11 +157,8 @@ def test_duplicates_disorder_and_restarts_cost_nothing(uploads: Uploads) -> None
     ("arguments", "said"),
     [
         (["s3://b/p"], "--queue"),
-        (["--queue", "http://127.0.0.1:9/1/q"], "--queue"),
-        (["s3://b/p", "--queue", "http://127.0.0.1:9/1/q", "--webhooks"], "--queue"),
         (["--webhooks", "--lane", "fast"], "--lane fast"),
         (["--webhooks"], "TAGMILL_REDIS_URL"),
-        (["handles.txt", "--queue", "http://127.0.0.1:9/1/q"], "no folder or file"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, arguments: list[str], said: str) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import orjson
 import structlog
 
 from tagmill.worker.events import Event, Recent, Verdict, newest_of_each, record_of
@@ -25,7 +26,7 @@ from tagmill.worker.store.runs import Runs, RunSpec
 EVENTS = "events-"  #: begins the ids of such runs
 HOUR = timedelta(hours=1)
 SEAL_AFTER = timedelta(seconds=30)  #: the end of the hour: writers' clocks differ
-CHUNK_SIZE = 10  #: images: small, so that several workers share a burst
+CHUNK_SIZE = 25  #: images: small, so that several processes share a burst
 READERS = 16  #: threads: a store far away answers slowly
 
 log = structlog.get_logger()
@@ -125,7 +126,7 @@ class EventRuns:
             self._prepare(run_id)
             self._runs.create(spec)
         there = self._runs.read(run_id)
-        if dataclasses.replace(there, created_at=spec.created_at) != spec:
+        if _frozen(there) != _frozen(spec):
             log.warning("event_run_has_other_settings", run_id=run_id, until=spec.open_until)
         self._made = run_id
 
@@ -189,6 +190,11 @@ class EventLog:
         if image.row is None:
             return image
         return Planned(image.ref, again(image.row, image.ref, self.run_id, place))
+
+
+def _frozen(spec: RunSpec) -> bytes:
+    """What two settings that are the same have in common."""
+    return orjson.dumps(dataclasses.replace(spec, created_at=""))
 
 
 def _hour_of(at: datetime) -> datetime:

@@ -25,7 +25,7 @@ from tagmill.worker.store.runs import Runs
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 RUN_AT_NOON, RUN_AT_ONE = "events-uploads-20261122t12z", "events-uploads-20261122t13z"
-TEMPLATE = a_spec(embedded=False, lane="events")
+TEMPLATE = a_spec(embedded=False, lane="events", warnings=["one"], policy={"stop": ("a", "b")})
 
 
 class World:
@@ -189,6 +189,7 @@ def test_an_image_may_bring_its_answer(world: World) -> None:
 def test_a_writer_with_other_settings_hears_that_they_wait(world: World) -> None:
     world.writer().append([event("a")])
     with capture_logs() as logs:
+        world.writer().append([event("c")])
         world.writer(rate="7/s").append([event("b")])
     assert [(entry["event"], entry["run_id"]) for entry in logs] == [
         ("event_run_has_other_settings", RUN_AT_NOON)
