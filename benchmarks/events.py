@@ -71,11 +71,12 @@ def measure(name: str, workers: list[tuple[str, int]], seconds: int) -> Row:
         backfilled = here.sandbox.stats()["calls"] - calls
         elapsed = time.monotonic() - began
         await_(lambda: len(watch.written) == WARM_UP + uploads)
-        return (
-            {"workers": name, "uploads": uploads}
-            | figures(watch)
-            | {"calls/s meanwhile": backfilled / elapsed}
-        )
+        return {
+            "workers": name,
+            "uploads": uploads,
+            **figures(watch),
+            "calls/s meanwhile": backfilled / elapsed,
+        }
 
 
 def figures(watch: Watch) -> Row:
