@@ -8,14 +8,16 @@ from pydantic import BaseModel, SecretStr
 
 from tagmill.config.settings import ENV_PREFIX, Settings
 
-_RECEIVERS = {"webhooks", "webhook_secrets"}  #: no process of ours is a receiver's child
+_OTHERS = {
+    "webhooks",
+    "webhook_secrets",
+    "schedule",
+}  #: no process of ours is a receiver's child, or a beat's
 
 
 def to_environment(settings: Settings) -> dict[str, str]:
     """Only what is set; secrets included, so for a child process and nothing else."""
-    pairs = (
-        (name, getattr(settings, name)) for name in type(settings).model_fields if name not in _RECEIVERS
-    )
+    pairs = ((name, getattr(settings, name)) for name in type(settings).model_fields if name not in _OTHERS)
     return {ENV_PREFIX + name.upper(): _text(value) for name, value in pairs if value is not None}
 
 

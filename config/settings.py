@@ -233,6 +233,8 @@ class Settings(BaseSettings):
     webhook_max_age: Duration | None = None  #: seconds; None: a signature does not grow old
     webhook_grace: Duration = 60.0  #: seconds in which a run may say that a job is its own
 
+    schedule: tuple[dict[str, Any], ...] = ()  #: tables, which whoever keeps them reads
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 

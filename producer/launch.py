@@ -109,7 +109,7 @@ class Launch:
             print_line = display.print_line
             with Embedded(settings, folder, engine=self.spec.engine, print_line=print_line) as embedded:
                 announce(folder, self.spec.run_id, embedded.redis_url)
-                board = self._board(embedded.redis_url)
+                board = self.board(embedded.redis_url)
                 board.drop_queue()  # of an earlier run: its workers are gone, its messages are not wanted
                 embedded.start_worker(self.spec.run_id)
                 with interrupts(print_line, DRAINING, embedded.kill_worker) as interrupt:
@@ -140,9 +140,9 @@ class Launch:
         redis_url = self.settings.redis_url
         if redis_url is None:
             raise ConfigError("TAGMILL_REDIS_URL is not set, and this run belongs to a fleet")
-        board = self._board(redis_url)
+        board = self.board(redis_url)
         if detach:
-            with self._planner() as planner:
+            with self.planner() as planner:
                 planner.join()
             if not board.workers():
                 print(NO_WORKER, file=sys.stderr)  # noqa: T201 - for the user, beside the summary
@@ -160,7 +160,7 @@ class Launch:
             display.workers = lambda: len(board.workers())
         live = LiveRun(self.runs.files, self.spec.run_id, board)
         with (
-            self._planner() as planner,
+            self.planner() as planner,
             refilling(
                 self.runs,
                 self.spec,
@@ -178,7 +178,8 @@ class Launch:
                 supervise=embedded.supervise if embedded else lambda: None,
             ).follow()
 
-    def _planner(self) -> Background:
+    def planner(self) -> Background:
+        """Return what plans the pass at hand, not begun."""
         told = self.current.number == 0 and self.spec.open_until is not None
         if told or self.current.kind is PassKind.FOLLOWERS:
             return Background(lambda _: None, "planner")  # events plan it, or whoever refills does
@@ -187,7 +188,7 @@ class Launch:
         )
         return Background(planner.run, "planner")
 
-    def _board(self, redis_url: str) -> Board:
+    def board(self, redis_url: str) -> Board:
         """Connect, and make Redis forget what it knew of the run before it was lifted from a pause."""
         board = open_board(self.settings, redis_url)
         if self.is_new:
@@ -203,15 +204,19 @@ class Launch:
 
 
 def create_run(
-    settings: Settings, source: SourceSpec, options: RunOptions, dialogue: Dialogue = SILENT
+    settings: Settings,
+    source: SourceSpec,
+    options: RunOptions,
+    dialogue: Dialogue = SILENT,
+    runs: Runs | None = None,
 ) -> Launch:
-    """Raise `ConfigError` or `NotFoundError` before anything is written."""
+    """Raise `ConfigError` or `NotFoundError` before anything is written. `runs`: those of the run store."""
     spec = prepare(settings, source, options)
     if settings.redis_url is not None:
         connect_checked(settings.redis_url).close()
     else:
         refuse_second(state_dir(settings.state_dir))
-    runs = open_runs(settings)
+    runs = runs or open_runs(settings)
     if not runs.is_free(spec.run_id):
         raise exists(spec.run_id)
     spec = against_state(runs.files, spec, source, options)

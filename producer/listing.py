@@ -37,7 +37,7 @@ def list_runs(files: Files, reach: Reach, limit: int | None = None) -> Json:
     with ThreadPoolExecutor(READERS) as readers:
         found = [spec for spec in readers.map(lambda run_id: _spec(runs, run_id), runs.ids()) if spec]
         newest = sorted(found, key=lambda spec: spec.created_at, reverse=True)[:limit]
-        listed = list(readers.map(lambda spec: _listed(runs, spec, reach), newest))
+        listed = list(readers.map(lambda spec: listed_run(runs, spec, reach), newest))
     return {"schema": SCHEMA, "runs": listed}
 
 
@@ -49,7 +49,7 @@ def _spec(runs: Runs, run_id: str) -> RunSpec | None:
         return None
 
 
-def _listed(runs: Runs, spec: RunSpec, reach: Reach) -> Json:
+def listed_run(runs: Runs, spec: RunSpec, reach: Reach) -> Json:
     passes, final = Passes(runs.files, spec.run_id), read_summary(runs.files, spec.run_id)
     newest = passes.count() - 1
     if final is None or final["pass"] < newest:

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import structlog
 
+from tagmill.config.celery import QUEUE
 from tagmill.config.settings import Settings
 from tagmill.producer.modes import check_mode
 from tagmill.producer.pipeline_file import NO_PIPELINE, Pipeline, read_pipeline
@@ -47,6 +48,7 @@ class RunOptions:
     force: bool = False
     mode: str | None = None  #: which images of a source that is known; None: what fits
     retag_older_than: float | None = None  #: seconds
+    lane: str = QUEUE
 
 
 def choose_engine(settings: Settings, kind: Kind, *, asks: bool = True) -> str:
@@ -193,6 +195,7 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions, *, asks
         dedupe=choose_dedupe(settings, source.kind),
         job_seconds=None if by_task else settings.job_seconds,
         job_deadline=settings.job_deadline,
+        lane=options.lane,
     )
 
 

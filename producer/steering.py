@@ -77,12 +77,15 @@ class Steering:
         pause = Control(verb=Verb.PAUSE, reason=REQUESTED, message=f"paused by {who}", by=who, at=_now())
         self._note(self.runs.pause(self.run_id, pause))
 
-    def change(self, caps: Mapping[str, Any]) -> RunSpec:
+    def change(
+        self, caps: Mapping[str, Any], *, by: str | None = None, at: datetime | None = None
+    ) -> RunSpec:
         """Set what `caps` names anew; return what holds now. Raise `ConfigError` for a run that is over."""
         self._refuse_over()
         check_caps(self.spec, caps)
-        who = _who()
-        control = self.runs.change(self.run_id, lambda before: replace(before, by=who, at=_now(), **caps))
+        who, when = by or _who(), at.isoformat() if at else _now()
+        said = {**caps, "by": who, "at": when, **({"rate_at": when} if "rate" in caps else {})}
+        control = self.runs.change(self.run_id, lambda before: replace(before, **said))
         board = self._note(control)
         if board is not None:
             board.unpark(self.run_id)  # a chunk may wait for a permit that is nearer now

@@ -20,6 +20,7 @@ from tagmill.producer.cli.plan import plan
 from tagmill.producer.cli.policy import policy
 from tagmill.producer.cli.rules import rules
 from tagmill.producer.cli.run import run
+from tagmill.producer.cli.schedule import beat, schedule
 from tagmill.producer.cli.servers import sandbox, worker
 from tagmill.producer.cli.status import list_runs, status, watch
 from tagmill.producer.cli.webhooks import serve, webhooks
@@ -53,6 +54,8 @@ app.command()(undo)
 app.command()(export)
 app.add_typer(policy, name="policy")
 app.add_typer(rules, name="rules")
+app.command()(beat)
+app.add_typer(schedule, name="schedule")
 app.command()(serve)
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(pipeline, name="pipeline")

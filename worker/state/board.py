@@ -53,7 +53,18 @@ class Board:
 
     def lead(self, token: str, seconds: float) -> bool:
         """Return whether this token leads for the next `seconds`."""
-        key, milliseconds = self._keys.refill_leader(), int(seconds * 1000)
+        return self._take(self._keys.refill_leader(), token, seconds)
+
+    def leads(self, token: str) -> bool:
+        """Whether Redis still says so."""
+        with translated():
+            return bool(self._redis.get(self._keys.refill_leader()) == token.encode())
+
+    def resign(self, token: str) -> None:
+        self._give_back(self._keys.refill_leader(), token)
+
+    def _take(self, key: str, token: str, seconds: float) -> bool:
+        milliseconds = int(seconds * 1000)
         with translated():
             if self._redis.set(key, token, nx=True, px=milliseconds):
                 return True
@@ -62,13 +73,7 @@ class Board:
             self._redis.pexpire(key, milliseconds)
             return True
 
-    def leads(self, token: str) -> bool:
-        """Whether Redis still says so."""
-        with translated():
-            return bool(self._redis.get(self._keys.refill_leader()) == token.encode())
-
-    def resign(self, token: str) -> None:
-        key = self._keys.refill_leader()
+    def _give_back(self, key: str, token: str) -> None:
         with translated():
             if self._redis.get(key) == token.encode():
                 self._redis.delete(key)
@@ -147,6 +152,34 @@ class Board:
         with translated():
             held = self._redis.mget([self._keys.lease(chunk) for chunk in chunks])
         return {chunk.id for chunk, token in zip(chunks, held, strict=True) if token is not None}
+
+    # --- schedules ----------------------------------------------------------------------------------------
+
+    def lead_beats(self, token: str, seconds: float) -> bool:
+        """Return whether this beat ensures the due runs for the next `seconds`."""
+        return self._take(self._keys.beat_leader(), token, seconds)
+
+    def resign_beat(self, token: str) -> None:
+        self._give_back(self._keys.beat_leader(), token)
+
+    def beats(self) -> bool:
+        """Whether there is a beat."""
+        with translated():
+            return bool(self._redis.exists(self._keys.beat_leader()))
+
+    def note_trouble(self, schedule: str, text: str | None) -> None:
+        """Say what keeps a schedule's run from being made or planned; None: nothing."""
+        with translated():
+            if text is None:
+                self._redis.hdel(self._keys.troubles(), schedule)
+            else:
+                self._redis.hset(self._keys.troubles(), schedule, text)
+
+    def troubles(self) -> dict[str, str]:
+        """Return what keeps runs from it, by schedule."""
+        with translated():
+            found: dict[bytes, bytes] = self._redis.hgetall(self._keys.troubles())
+        return {name.decode(): text.decode() for name, text in found.items()}
 
     # --- a chunk that nobody holds --------------------------------------------------------------------------
 

@@ -51,6 +51,14 @@ class Keys:
         """Token of the one process that refills."""
         return self._of("refill-leader")
 
+    def beat_leader(self) -> str:
+        """Token of the one beat that ensures the due runs of schedules."""
+        return self._of("beat-leader")
+
+    def troubles(self) -> str:
+        """Hash: schedule -> what keeps its run from being made or planned."""
+        return self._of("schedule-troubles")
+
     def digest_leader(self) -> str:
         """Token of the one receiver that deals with the events of all."""
         return self._of("digest-leader")

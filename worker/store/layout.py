@@ -6,6 +6,7 @@ RUNS = "runs"
 ACCOUNTS = "accounts"
 WEBHOOKS = "webhooks"
 STATES = "state"
+SCHEDULES = "schedules"
 SUCCESS = "_SUCCESS"  #: in a pass's folder: its manifest is whole
 
 
@@ -28,6 +29,11 @@ def pass_folder(run_id: str, pass_no: int) -> str:
 
 def state_folder(source: str, number: int) -> str:
     return f"{STATES}/{source}/{number:08d}"
+
+
+def schedule_folder(name: str, part: str) -> str:
+    """Folder of a part, such as `starts`."""
+    return f"{SCHEDULES}/{name}/{part}"
 
 
 def shard_name(shard: int) -> str:

@@ -114,6 +114,7 @@ class Control:
     max_failure_rate: float | None = None
     rate: str | None = None
     concurrency: int | None = None
+    rate_at: str = ""  #: when `rate` was set; empty: never
 
     @property
     def running(self) -> bool:
@@ -261,5 +262,6 @@ def _after(before: Control, control: Control) -> Control:
     """Complete a control by what it leaves as it was."""
     lifted = control.running and not before.running
     since = control.since or (control.at if lifted else before.since)
+    rate_at = control.rate_at or before.rate_at
     kept = {name: getattr(before, name) for name in (*CAPS, "cancelled") if getattr(control, name) is None}
-    return dataclasses.replace(control, since=since, **kept)
+    return dataclasses.replace(control, since=since, rate_at=rate_at, **kept)
