@@ -8,11 +8,8 @@ from pydantic import BaseModel, SecretStr
 
 from tagmill.config.settings import ENV_PREFIX, Settings
 
-_OTHERS = {
-    "webhooks",
-    "webhook_secrets",
-    "schedule",
-}  #: no process of ours is a receiver's child, or a beat's
+#: No process of ours is a receiver's child, or a beat's.
+_OTHERS = {"webhooks", "webhook_secrets", "schedule"}
 
 
 def to_environment(settings: Settings) -> dict[str, str]:

@@ -23,8 +23,7 @@ class Background:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
-        self._thread.join()
+        self.end()
 
     def start(self) -> None:
         self._thread.start()
@@ -32,6 +31,11 @@ class Background:
     def stop(self) -> None:
         """Ask it to end; do not wait."""
         self._stopped.set()
+
+    def end(self) -> None:
+        """Ask it to end, and wait until it has; what it raised is not raised."""
+        self.stop()
+        self._thread.join()
 
     def join(self) -> None:
         """Wait for its end; raise what it raised."""

@@ -58,6 +58,7 @@ class Keeper:
         slot = self._due(now)
         if slot is None or (start is not None and not self._is_over(start)):  # a later pass may go on
             return
+        self.rest()  # of a run that was cancelled meanwhile
         self._retry_at = None
         begun = self._log.append(start, slot, self.schedule.run_id(slot), now)
         if begun is not None:
@@ -67,8 +68,8 @@ class Keeper:
     def rest(self) -> None:
         """Stop what goes on here; somebody else does it, or nobody."""
         if self._planning is not None:
-            with self._planning:
-                self._planning = None
+            self._planning.end()
+            self._planning = None
 
     # --- which slot ---------------------------------------------------------------------------------------
 

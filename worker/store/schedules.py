@@ -68,8 +68,10 @@ class ScheduleLog:
         """Begin to start a slot; return None when somebody else has begun another one after `after`."""
         start = Start(after.number + 1 if after else 1, slot, run_id, now)
         value = {"slot": slot.isoformat(), "run_id": run_id, "at": now.isoformat()}
-        written = self._files.create(f"{self._folder('starts')}/{_name(start.number)}", orjson.dumps(value))
-        return start if written else None
+        if not self._files.create(f"{self._folder('starts')}/{_name(start.number)}", orjson.dumps(value)):
+            return None
+        self._newest = start.number
+        return start
 
     def outcome(self, start: Start) -> Outcome | None:
         """Return None until it is known."""
