@@ -33,6 +33,7 @@ NOT_IN_FILES = re.compile(
 #: What puts the parts together; all else takes plain values.
 READERS_OF_SETTINGS = re.compile(
     r"config/\w+\.py|producer/cli/\w+\.py|producer/(?:launch|listen|passes|planned|preparation|embedded|reach|steering)\.py"
+    r"|producer/schedules/(?:beat|now|schedule|starting)\.py"
     r"|worker/(?:assembly|app|checkup|serve|account|webhooks/serve)\.py"
 )
 

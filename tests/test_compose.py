@@ -48,7 +48,7 @@ def test_redis_neither_evicts_nor_forgets(compose: dict[str, Any]) -> None:
 def test_every_service_that_stays_says_whether_it_is_well(compose: dict[str, Any]) -> None:
     staying = {name for name, service in compose["services"].items() if service.get("restart") != "no"}
     assert {name for name in staying if "healthcheck" in compose["services"][name]} == staying
-    assert staying == {"redis", "worker", "events", "receiver", "sandbox"}
+    assert staying == {"redis", "worker", "events", "receiver", "beat", "sandbox"}
 
 
 def test_every_service_has_time_to_park_its_work(compose: dict[str, Any]) -> None:

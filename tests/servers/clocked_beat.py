@@ -22,7 +22,11 @@ def set_clock(folder: Path, now: datetime) -> None:
     new.replace(folder / "clock")
 
 
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)  # noqa: T201 - as the command does
+
+
 if __name__ == "__main__":
     settings = load_settings()
     configure_logs(settings.log_level, settings.log_format, settings.secrets())
-    beat.serve(settings, lambda line: print(line, file=sys.stderr), clock=read_clock, every_seconds=0.05)  # noqa: T201
+    beat.serve(settings, _say, clock=read_clock, every_seconds=0.05)
