@@ -104,6 +104,12 @@ def _lanes(value: object) -> str:
     return ",".join(lane for lane in LANES if lane in names)
 
 
+def _tables(value: object) -> object:
+    if not isinstance(value, list | tuple) or not all(isinstance(table, dict) for table in value):
+        raise ValueError("write a table [[schedule]], in two pairs of brackets, for each")
+    return value
+
+
 def _parts(url: object) -> SplitResult | None:
     """None: not even host and port can be told."""
     try:
@@ -115,6 +121,7 @@ def _parts(url: object) -> SplitResult | None:
 
 
 LanesSetting = Annotated[str, BeforeValidator(_lanes)]
+Tables = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_tables)]
 WriteBackSetting = Annotated[str, BeforeValidator(_write_back)]
 WorkflowId = Annotated[str, BeforeValidator(_workflow_id)]
 RateSetting = Annotated[Rate, BeforeValidator(_rate), PlainSerializer(str)]
@@ -233,7 +240,7 @@ class Settings(BaseSettings):
     webhook_max_age: Duration | None = None  #: seconds; None: a signature does not grow old
     webhook_grace: Duration = 60.0  #: seconds in which a run may say that a job is its own
 
-    schedule: tuple[dict[str, Any], ...] = ()  #: tables, which whoever keeps them reads
+    schedule: Tables = ()  #: tables, which whoever keeps them reads
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,7 +65,9 @@ def list_schedules(
         return
     if listed:
         print_text("\n".join(map(_lines, listed)))
-    if beats is False:
+    else:
+        typer.echo("no schedule is set up", err=True)
+    if listed and beats is False:
         typer.echo(NO_BEAT, err=True)
 
 
@@ -126,10 +127,12 @@ def _of_redis(settings: Settings) -> tuple[dict[str, str], bool | None]:
 
     if settings.redis_url is None:
         return {}, None
-    with contextlib.suppress(RedisUnavailableError):
+    try:
         board = open_board(settings, settings.redis_url)
         return board.troubles(), board.beats()
-    return {}, None
+    except RedisUnavailableError as error:
+        typer.echo(f"{error}; from the run store:", err=True)
+        return {}, None
 
 
 def _lines(one: Json) -> str:

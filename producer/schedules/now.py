@@ -12,6 +12,7 @@ from tagmill.producer.schedules.schedule import Schedule
 from tagmill.producer.schedules.starting import Starter
 from tagmill.worker.errors import ConfigError, TaggingError
 from tagmill.worker.store.base import Files
+from tagmill.worker.store.passes import Passes
 from tagmill.worker.store.schedules import Outcome, ScheduleLog, Start
 
 
@@ -35,8 +36,11 @@ def start_now(settings: Settings, schedule: Schedule, dialogue: Dialogue, now: d
     try:
         launch = Starter(settings, runs, settings.redis_url).launch(schedule, run_id, now, dialogue)
     except TaggingError as error:
-        log.settle(start, Outcome(str(error)))
-        raise
+        if runs.is_free(run_id):
+            log.settle(start, Outcome(str(error)))
+            raise
+        # A beat found the start, and made the run meanwhile.
+        launch = Launch(settings, runs, runs.read(run_id), Passes(runs.files, run_id).newest())
     log.settle(start, Outcome())
     return launch
 

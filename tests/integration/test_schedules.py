@@ -11,18 +11,23 @@ from typing import Any
 import pytest
 from servers.fleet import PIXEL
 from servers.redis import RedisUnderTest
+from servers.s3 import S3UnderTest
+from servers.strict_s3 import running_strict_s3
 
 from tagmill.config.settings import Settings
 from tagmill.producer.launch import open_runs
 from tagmill.producer.reach import open_board
+from tagmill.producer.safety import Dialogue
 from tagmill.producer.schedules.beat import Beat
 from tagmill.producer.schedules.keeper import Keeper
+from tagmill.producer.schedules.now import start_now
 from tagmill.producer.schedules.schedule import schedules_of
 from tagmill.producer.schedules.starting import Starter
 from tagmill.worker.errors import ConfigError, TaggingError
 from tagmill.worker.state.board import Board
 from tagmill.worker.store.plan import Plan
 from tagmill.worker.store.runs import Runs, RunSpec
+from tagmill.worker.store.schedules import ScheduleLog
 
 _prefixes = itertools.count()
 RUN = "n-20261013t0200z"
@@ -150,6 +155,27 @@ def test_a_machine_that_had_better_not_lead_leaves_it_to_another(deck: Deck, bea
     wrong.tick()
     assert list(deck.runs.ids()) == []
     assert not deck.board.beats()
+
+
+def test_a_beat_that_is_faster_than_the_command_makes_its_run(
+    deck: Deck, beats: list[Beat], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command says what a write-back brings about, and asks; a beat does not wait for an answer."""
+    with running_strict_s3() as server:
+        for name, value in S3UnderTest(server.url).environment.items():
+            monkeypatch.setenv(name, value)
+        bucket = server.new_bucket()
+        server.client().put_object(Bucket=bucket, Key="a.png", Body=PIXEL)
+        deck.table |= {"source": f"s3://{bucket}/", "shared_path": False, "probe": "off"}
+        beats.append(beat := deck.beat())
+        (schedule,) = schedules_of(deck.settings)
+        launch = start_now(deck.settings, schedule, Dialogue(lambda _: beat.tick()), deck.now)
+    assert launch.spec.run_id == "n-20261012t1200z"
+    start = ScheduleLog(deck.runs.files, "n").newest()
+    assert start is not None
+    outcome = ScheduleLog(deck.runs.files, "n").outcome(start)
+    assert outcome is not None
+    assert outcome.error is None
 
 
 def test_what_could_never_start_is_found_before(deck: Deck) -> None:

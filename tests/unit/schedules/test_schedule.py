@@ -147,3 +147,10 @@ def test_an_unknown_name_is_told_the_known_ones(folder: Path) -> None:
 def test_the_longest_name_makes_a_run_id(folder: Path) -> None:
     (schedule,) = read(folder, LEAST.replace("nightly", "n" * 48))
     assert len(schedule.run_id(NOW)) <= 64
+
+
+@pytest.mark.parametrize("written", ["schedule = 5", '[schedule]\nname = "n"'])
+def test_what_is_no_list_of_tables_is_told_how_to_write_one(folder: Path, written: str) -> None:
+    (folder / "tagmill.toml").write_text(written)
+    with pytest.raises(ConfigError, match=r"schedule: write a table \[\[schedule\]\]"):
+        load_settings()
