@@ -38,7 +38,9 @@ def beat(
     log_format: LogFormat = None,
 ) -> None:
     """Start and plan the runs of the schedules when they are due, until told to stop."""
-    settings = settings_of(locals())
+    settings = settings_from(
+        run_store=run_store, redis_url=redis_url, log_level=log_level, log_format=log_format
+    )
     from tagmill.producer.schedules.beat import serve  # noqa: PLC0415 - `--help` need not pay for it
 
     serve(settings, lambda line: typer.echo(line, err=True))
@@ -55,7 +57,7 @@ def list_schedules(
     from tagmill.worker.s3 import store_client  # noqa: PLC0415 - as above
     from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
 
-    settings = settings_from(run_store=run_store, redis_url=redis_url)
+    settings = settings_of(locals())
     found = schedules_of(settings)
     files = open_files(settings.run_store, lambda: store_client(settings.s3_endpoint_url))
     troubles, beats = _of_redis(settings)
@@ -83,7 +85,7 @@ def next_slots(
     from tagmill.producer.schedules.overview import upcoming  # noqa: PLC0415 - as above
     from tagmill.producer.schedules.schedule import find_schedule, schedules_of  # noqa: PLC0415 - as above
 
-    settings = settings_from()
+    settings = settings_from(quiet=True)
     found = [find_schedule(settings, name)] if name is not None else schedules_of(settings)
     now = datetime.now(UTC)
     slots = [(one, slot) for one in found for slot in upcoming(one, now, count)]

@@ -139,6 +139,7 @@ def _opened(settings: Settings, clock: Clock, leader_seconds: float) -> Iterator
         leader_seconds=leader_seconds,
         clock=clock,
     )
+    log.info("beat_started", schedules=", ".join(schedule.name for schedule in schedules))
     try:
         yield beat
     finally:

@@ -130,7 +130,7 @@ def test_a_schedule_from_outside(nights: Nights) -> None:
     beat = nights.deployment.start("beat")
     nights.deployment.until(lambda: nights.schedule("list", "--json").json["beat"], "a beat")
     beat.interrupt()
-    nights.deployment.finish(beat)
+    assert "beat_started" in nights.deployment.finish(beat).stderr
 
 
 @pytest.fixture
