@@ -163,7 +163,8 @@ def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
 def _canonical(value: Any) -> Any:
     match value:
         case (TagRule(), *_):
-            return sorted((rule.to_json() for rule in set(value)), key=str)
+            told = {str(one): one for one in (rule.to_json() for rule in value)}  # equal once told: one
+            return [told[text] for text in sorted(told)]
         case tuple():
             return sorted(set(value))
         case Mapping():

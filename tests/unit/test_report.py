@@ -65,7 +65,7 @@ def test_what_became_of_a_known_source_is_told() -> None:
     facts = {"location": "here", "planned": 0, "counts": Counts(), "finished_at": DONE}
 
     def line(found: dict[str, int]) -> str:
-        return describe_summary(summary(known, FIRST_PASS, **facts, found=found)).splitlines()[3]  # type: ignore[arg-type] # as above
+        return describe_summary(summary(known, FIRST_PASS, **facts, found=found)).splitlines()[2]  # type: ignore[arg-type] # as above
 
     assert (
         line({"unchanged": 9, "disappeared": 1})
