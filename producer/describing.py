@@ -15,6 +15,7 @@ def describe_details(details: Json) -> list[str]:
     lines = [*_errors(details["errors"])]
     if details["run"]["state"] == "running":
         lines += [_pace(details), *_held_back(details), *_workers(details["workers"])]
+        lines += _foreign(details["foreign_messages"])
     return [f"  {line}" for line in lines]
 
 
@@ -62,6 +63,11 @@ def _workers(workers: list[Json] | None) -> Iterator[str]:
         yield f"worker {worker['name']} ({kind}): {_chunks(worker['chunks'])}"
     if not any(worker["alive"] for worker in workers):
         yield NO_WORKER
+
+
+def _foreign(messages: dict[str, int] | None) -> Iterator[str]:
+    for version, count in (messages or {}).items():
+        yield f"{count} messages of version {version} were left to others: the fleet is of several versions"
 
 
 def _chunks(chunks: list[Json]) -> str:

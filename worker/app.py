@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import multiprocessing
 import os
 import socket
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 import structlog
 from celery import Celery
@@ -16,11 +18,13 @@ from celery.signals import worker_process_init, worker_process_shutdown, worker_
 from tagmill.config.celery import TAG_CHUNK, celery_settings
 from tagmill.config.settings import Settings
 from tagmill.worker.assembly import Assembly
-from tagmill.worker.errors import ConfigError, TaggingError
+from tagmill.worker.errors import ConfigError, RedisUnavailableError, TaggingError
 from tagmill.worker.models import Chunk
 from tagmill.worker.orphans import die_with_parent
+from tagmill.worker.state.turns import Turns
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 
 class WorkerProcess:
@@ -45,9 +49,17 @@ class WorkerProcess:
             self._runner.close()
 
     def run(self, chunk: Chunk) -> str:
+        return self._within(lambda assembly: assembly.run(chunk))
+
+    def note(self, what: Callable[[Turns], Coroutine[Any, Any, None]]) -> None:
+        """Say it where Redis answers: nothing depends on it."""
+        with contextlib.suppress(RedisUnavailableError):
+            self._within(lambda assembly: what(assembly.turns))
+
+    def _within(self, work: Callable[[Assembly], Coroutine[Any, Any, T]]) -> T:
         if self._runner is None or self._assembly is None:
             raise ConfigError("the worker process was not opened")
-        return self._runner.run(self._assembly.run(chunk))
+        return self._runner.run(work(self._assembly))
 
     async def _assemble(self) -> Assembly:
         return Assembly(
@@ -79,12 +91,15 @@ def create_app(settings: Settings, processes: int) -> Celery:
             chunk = Chunk.from_message(message)
         except ValueError as error:
             log.warning("message_not_understood", error=str(error))
+            process.note(lambda turns: turns.leave(message.get("v")))
             return
         with structlog.contextvars.bound_contextvars(run_id=chunk.run_id, chunk=chunk.name):
             try:
                 process.run(chunk)
             except TaggingError as error:
                 log.warning("chunk_not_done", code=error.code, error=str(error))
+            finally:
+                process.note(Turns.end)
 
     return app
 

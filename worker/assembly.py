@@ -44,6 +44,7 @@ from tagmill.worker.state.denials import Denials
 from tagmill.worker.state.jobs import Jobs
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.limiter import Limiter, account_scope
+from tagmill.worker.state.turns import Turns
 from tagmill.worker.store.opening import open_files
 from tagmill.worker.store.passes import Passes, PassKind, PassSpec
 from tagmill.worker.store.plan import Plan
@@ -76,6 +77,7 @@ class Assembly:
         self._calls_per_second = account_rate(settings).per_second / processes
         self._keys = Keys(settings.redis_prefix)
         self._redis = connect(settings.redis_url)
+        self.turns = Turns(self._redis, self._keys, worker)
         self._lanes = settings.concurrency or lanes_for(account_rate(settings), processes)
         self._files = open_files(
             settings.run_store, lambda: store_client(settings.s3_endpoint_url, connections=self._lanes)

@@ -72,7 +72,7 @@ class Housekeeping:
         if settings.redis_url is None:
             raise ConfigError("TAGMILL_REDIS_URL is not set: a worker belongs to a fleet")
         self.name = worker_name()
-        self._processes = processes
+        self._processes, self._lanes = processes, settings.lanes.split(",")
         self._board = Board(connect_checked(settings.redis_url), Keys(settings.redis_prefix), *LANES)
         files = open_probed(
             settings.run_store,
@@ -99,7 +99,7 @@ class Housekeeping:
         self._quietly(self._leave)
 
     def _tick(self) -> None:
-        self._board.note_worker(self.name, self._processes)
+        self._board.note_worker(self.name, self._processes, self._lanes)
         self._leads = self._refill.tick()
 
     def _rest(self) -> None:

@@ -18,6 +18,7 @@ from tagmill.producer.cli.passes import retag, retry, undo
 from tagmill.producer.cli.pipeline import pipeline
 from tagmill.producer.cli.plan import plan
 from tagmill.producer.cli.policy import policy
+from tagmill.producer.cli.probe import probe
 from tagmill.producer.cli.rules import rules
 from tagmill.producer.cli.run import run
 from tagmill.producer.cli.schedule import beat, schedule
@@ -38,6 +39,7 @@ app.command()(run)
 app.command()(plan)
 app.command()(listen)
 app.command()(worker)
+app.command()(probe)
 app.command()(status)
 app.command()(watch)
 app.command("list")(list_runs)

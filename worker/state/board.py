@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import redis
 
-from tagmill.config.celery import QUEUE
+from tagmill.config.celery import LANES, QUEUE
 from tagmill.worker.counts import Counts
 from tagmill.worker.models import Chunk, Json
 from tagmill.worker.pace import Pace
@@ -312,10 +312,10 @@ class Board:
 
     # --- workers, control ---------------------------------------------------------------------------------
 
-    def note_worker(self, name: str, processes: int) -> None:
-        """Say that a worker lives."""
+    def note_worker(self, name: str, processes: int, lanes: Sequence[str] = LANES) -> None:
+        """Say that a worker lives, and which lanes it serves."""
         with translated():
-            value = orjson.dumps({"at": self._now(), "processes": processes})
+            value = orjson.dumps({"at": self._now(), "processes": processes, "lanes": lanes})
             self._redis.hset(self._keys.workers(), name, value)
 
     def forget_worker(self, name: str) -> None:
@@ -332,6 +332,12 @@ class Board:
 
     def processes(self) -> int:
         return sum(self.workers().values())
+
+    def foreign_messages(self) -> dict[str, int]:
+        """Return how many messages workers did not understand, by their version."""
+        with translated():
+            found: dict[bytes, bytes] = self._redis.hgetall(self._keys.foreign_messages())
+        return {version.decode(): int(count) for version, count in sorted(found.items())}
 
     def note_control(self, run_id: str, control: Control) -> None:
         """Tell all workers at once, not only when they next look into the files."""

@@ -167,6 +167,18 @@ class Keys:
         """Hash: worker -> its last sign of life."""
         return self._of("workers")
 
+    def turn(self, worker: str) -> str:
+        """When one of its processes last dealt with a message."""
+        return self._of("turn", worker)
+
+    def look(self, worker: str) -> str:
+        """What a probe saw of it at its last look."""
+        return self._of("look", worker)
+
+    def foreign_messages(self) -> str:
+        """Hash: version -> how many messages of it workers did not understand."""
+        return self._of("foreign-messages")
+
     def limit(self, scope: str) -> str:
         """When the scope's next time slot is free, in microseconds."""
         return self._of("limit", scope)
