@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -22,7 +22,7 @@ from tagmill.producer.planning import pass_planner, refuse_empty, reopen_source
 from tagmill.producer.preparation import SANDBOX, RunOptions, account_rate, clear, prepare
 from tagmill.producer.reach import open_board
 from tagmill.producer.safety import SILENT, Dialogue
-from tagmill.producer.sources.opening import open_original
+from tagmill.producer.sources.opening import located, open_original
 from tagmill.producer.sources.s3_client import listing_client
 from tagmill.producer.sources.spec import SourceSpec
 from tagmill.producer.state_dir import announce, locked, refuse_second, state_dir
@@ -45,6 +45,9 @@ from tagmill.worker.store.passes import Passes, PassKind, PassSpec
 from tagmill.worker.store.plan import Plan
 from tagmill.worker.store.probes import keep_probes
 from tagmill.worker.store.runs import PLANNED, Control, Runs, RunSpec, Verb
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 DRAINING = "stopping: calls in flight finish; once more aborts them"
 LEAVING = "leaving: the workers go on with it"
@@ -211,6 +214,7 @@ def create_run(
     runs: Runs | None = None,
 ) -> Launch:
     """Raise `ConfigError` or `NotFoundError` before anything is written. `runs`: those of the run store."""
+    source = located(source, lambda: listing_client(settings.s3_endpoint_url))
     spec = prepare(settings, source, options)
     if settings.redis_url is not None:
         connect_checked(settings.redis_url).close()
@@ -224,7 +228,7 @@ def create_run(
         refuse_empty(reopen_source(runs, spec, lambda: listing_client(settings.s3_endpoint_url)))
     spec, probes = clear(settings, spec, source, dialogue)
     # First: without its whole list, a run could never be finished, and without this, not safely.
-    copy_list(runs, spec, source)
+    copy_list(settings, runs, spec, source)
     if probes.buckets:
         keep_probes(runs.files, spec.run_id, probes)
     if not runs.create(spec):
@@ -236,13 +240,17 @@ def exists(run_id: str) -> ConfigError:
     return ConfigError(f"run {run_id} exists: go on with `tagmill run --resume {run_id}`")
 
 
-def copy_list(runs: Runs, spec: RunSpec, source: SourceSpec) -> None:
+def copy_list(settings: Settings, runs: Runs, spec: RunSpec, source: SourceSpec) -> None:
     """Raise `NotFoundError` for a list that names nothing."""
-    original = open_original(source, sys.stdin.buffer)
+
+    def client() -> S3Client:
+        return listing_client(settings.s3_endpoint_url)
+
+    original = open_original(source, sys.stdin.buffer, client)
     if original is not None and source.input is not None:
         with original:
             runs.copy_input(spec.run_id, source.input.name, original)
-        refuse_empty(reopen_source(runs, spec, listing_client))
+        refuse_empty(reopen_source(runs, spec, client))
 
 
 def reopen_run(settings: Settings, run_id: str, caps: Mapping[str, Any]) -> Launch:

@@ -37,7 +37,7 @@ Meeting = Callable[[Cursor], Iterator[Met]]
 
 
 def meeting(chosen: SourceSpec, source: Source, state: State) -> Meeting:
-    if chosen.kind is Kind.HANDLES:
+    if chosen.input is not None:
         return lambda after: by_name(source, state, after)
     place = _key_of_place(chosen)
     return lambda after: in_order(source, state, after, place, deep=chosen.kind is Kind.FOLDER)
@@ -81,7 +81,7 @@ def in_order(
 
 
 def by_name(source: Source, state: State, after: Cursor) -> Iterator[Met]:
-    """Look each handle up; the temporary files take about 500 bytes an image."""
+    """Look each image up; the temporary files take about 500 bytes an image."""
     with scratch_database(_SCHEMA) as database:
         lines = ((one.id, one.key, one.to_line()) for one in state.known())
         database.executemany("INSERT INTO known VALUES (?, ?, ?)", lines)
@@ -105,8 +105,10 @@ def _note(database: sqlite3.Connection, source: Source, until: Cursor) -> None:
 
 
 def _look_up(database: sqlite3.Connection, item: Listed) -> Known | None:
-    if item.ref is None:
+    """Note that it is there, too: things that the list passes over stay known."""
+    image_id = item.ref.id if item.ref is not None else item.passed_over
+    if image_id is None:
         return None
-    database.execute("INSERT OR IGNORE INTO listed VALUES (?)", (item.ref.id,))
-    found = database.execute("SELECT line FROM known WHERE id = ?", (item.ref.id,)).fetchone()
+    database.execute("INSERT OR IGNORE INTO listed VALUES (?)", (image_id,))
+    found = database.execute("SELECT line FROM known WHERE id = ?", (image_id,)).fetchone()
     return Known.from_line(found[0]) if found else None

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from tagmill.producer.sources.handles import ListFormat
+from tagmill.producer.sources.inventory_manifest import undated
 from tagmill.producer.sources.quantities import rfc3339
 from tagmill.producer.sources.spec import STDIN, SourceSpec
 from tagmill.worker.errors import ConfigError
@@ -20,6 +21,7 @@ from tagmill.worker.store.states import NO_STATE, States
 
 TRIAL = "sandbox"  #: engine whose tags are no reason to leave an image alone when it is asked for in earnest
 SLUG_CHARACTERS = 40
+_NOT_OF_THE_SOURCE = {"limit", "sample", "seed", "of_bucket"}
 LONGEST_AGE = 100 * 366 * 86_400.0  #: seconds
 
 
@@ -65,11 +67,12 @@ def against_state(files: Files, spec: RunSpec, source: SourceSpec, wanted: Wante
 
 def state_name(source: SourceSpec, engine: str) -> str:
     """Readable, and the same for the same selection of a source; trials have states of their own."""
-    selection = {
-        name: value for name, value in source.to_json().items() if name not in {"limit", "sample", "seed"}
-    }
+    selection = {name: value for name, value in source.to_json().items() if name not in _NOT_OF_THE_SOURCE}
+    selection["uri"] = undated(source.uri)
     chosen = canonical_hash({**_in_order(selection), "trial": engine == TRIAL})
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", source.uri.removeprefix("file://")).strip("-")[-SLUG_CHARACTERS:]
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", selection["uri"].removeprefix("file://")).strip("-")[
+        -SLUG_CHARACTERS:
+    ]
     return f"{slug.strip('-').lower()}-{chosen}".removeprefix("-")
 
 

@@ -24,6 +24,7 @@ from tagmill.producer.modes import against_state
 from tagmill.producer.planning import pass_planner, refuse_empty, reopen_source
 from tagmill.producer.preparation import RunOptions, account_rate, clear, clearance_of, prepare
 from tagmill.producer.safety import Dialogue
+from tagmill.producer.sources.opening import located
 from tagmill.producer.sources.s3_client import listing_client
 from tagmill.producer.sources.spec import SourceSpec
 from tagmill.worker.background import Background
@@ -41,6 +42,7 @@ Say = Callable[[str], None]
 
 def create_planned(settings: Settings, source: SourceSpec, options: RunOptions) -> RunSpec:
     """Make a run that no worker touches. Raise `ConfigError` or `NotFoundError` before it is made."""
+    source = located(source, lambda: listing_client(settings.s3_endpoint_url))
     spec = dataclasses.replace(prepare(settings, source, options, asks=False), planned=True)
     runs = open_runs(settings)
     if not runs.is_free(spec.run_id):
@@ -48,7 +50,7 @@ def create_planned(settings: Settings, source: SourceSpec, options: RunOptions) 
     spec = against_state(runs.files, spec, source, options)
     if source.input is None:
         refuse_empty(reopen_source(runs, spec, lambda: listing_client(settings.s3_endpoint_url)))
-    copy_list(runs, spec, source)
+    copy_list(settings, runs, spec, source)
     # First: a fleet looks for runs all the time.
     runs.set_control(spec.run_id, Control(verb=Verb.PAUSE, reason=PLANNED, by="plan", at=_now()))
     if not runs.create(spec):

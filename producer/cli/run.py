@@ -30,7 +30,9 @@ from tagmill.worker.errors import ConfigError
 def run(  # noqa: PLR0913 - an option each
     source: Annotated[
         str | None,
-        typer.Argument(help="s3://bucket/prefix, a folder, or a list of Filestack handles (`-`: stdin)."),
+        typer.Argument(
+            help="s3://…, inventory+s3://…, a folder, or a list of Filestack handles (`-`: stdin)."
+        ),
     ] = None,
     *,
     resume: Annotated[str | None, typer.Option(metavar="RUN_ID", help="Finish an earlier run.")] = None,

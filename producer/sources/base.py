@@ -20,6 +20,7 @@ class Listed:
     skipped: str | None = None  #: such as `folder`, `empty`, `extension`, `excluded`, `size`, `older`
     row: Json | None = None  #: the row that stands for the image so far, or whose answer it gets once more
     why: str | None = None  #: over a known source: why it is planned, or is not
+    passed_over: str | None = None  #: id of what is skipped and there, where cursors do not tell it
 
 
 class Source(Protocol):

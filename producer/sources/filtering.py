@@ -31,6 +31,8 @@ class Skip(StrEnum):
     PROBE = "probe"  #: left by a probe that was killed
     ARCHIVED = "archived"  #: in a storage class that cannot be read at once
     NOT_SAMPLED = "not_sampled"
+    DELETED = "deleted"  #: a delete marker
+    NOT_LATEST = "not_latest"  #: an earlier version of an object
     ELSEWHERE = "elsewhere"  #: an event of another bucket or prefix
     OWN = "own"  #: an event of our own write-back
 

@@ -35,6 +35,7 @@ class ListFormat(StrEnum):
     CSV = "csv"
     JSONL = "jsonl"
     MANIFEST = "manifest"  #: of an earlier run, or rows of it
+    INVENTORY = "inventory"  #: manifest of a report of S3 Inventory; never said, its address tells
 
 
 class _BadLineError(ValueError):

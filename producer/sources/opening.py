@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
 from tagmill.producer.sources.base import Source
 from tagmill.producer.sources.folder import Folder
 from tagmill.producer.sources.handles import HandleList, ListFormat
+from tagmill.producer.sources.inventory_manifest import InventoryManifest, fetch_manifest
 from tagmill.producer.sources.manifest import ManifestList
+from tagmill.producer.sources.s3_inventory import S3Inventory
 from tagmill.producer.sources.s3_listing import S3Listing
 from tagmill.producer.sources.spec import STDIN, Input, Kind, SourceSpec
 
@@ -21,7 +25,7 @@ def open_source(
 ) -> Source:
     """Nothing is read before the first item; `open_input` gives what is under the run's `input/` by name."""
     if spec.input is not None:
-        return _open_list(spec.input, open_input)
+        return _open_list(spec, spec.input, s3_client, open_input)
     if spec.kind is Kind.S3:
         return S3Listing(s3_client, spec.bucket, spec.prefix, spec.filters)
     if spec.kind is Kind.FOLDER:
@@ -29,17 +33,31 @@ def open_source(
     raise ValueError("a list without its copy")
 
 
-def _open_list(copy: Input, open_input: Callable[[str], BinaryIO]) -> Source:
+def _open_list(
+    spec: SourceSpec, copy: Input, s3_client: Callable[[], S3Client], open_input: Callable[[str], BinaryIO]
+) -> Source:
     def opened() -> BinaryIO:
         return open_input(copy.name)
 
+    if copy.format is ListFormat.INVENTORY:
+        return S3Inventory(s3_client, spec.uri, opened, spec.filters)
     if copy.format is ListFormat.MANIFEST:
         return ManifestList(opened, copy.name)
     return HandleList(opened, copy.name, copy.format, copy.field)
 
 
-def open_original(spec: SourceSpec, stdin: BinaryIO) -> BinaryIO | None:
+def located(spec: SourceSpec, s3_client: Callable[[], S3Client]) -> SourceSpec:
+    """Read which bucket an inventory is about. Raise `NotFoundError` or `ConfigError`."""
+    if not spec.is_inventory:
+        return spec
+    manifest = InventoryManifest.parse(fetch_manifest(s3_client(), spec.uri), spec.uri)
+    return dataclasses.replace(spec, of_bucket=manifest.bucket)
+
+
+def open_original(spec: SourceSpec, stdin: BinaryIO, s3_client: Callable[[], S3Client]) -> BinaryIO | None:
     """What has to be copied to `input/` under `spec.input.name` when the run is created; None: nothing."""
     if spec.input is None:
         return None
+    if spec.is_inventory:
+        return io.BytesIO(fetch_manifest(s3_client(), spec.uri))
     return stdin if spec.uri == STDIN else open(spec.path, "rb")

@@ -64,12 +64,11 @@ class SourceOptions:
         return tuple(name.lower().removeprefix(".") for name in self.extensions) or default
 
     def format_or(self, default: ListFormat) -> ListFormat:
-        try:
-            return ListFormat(self.list_format or default)
-        except ValueError:
-            raise ConfigError(
-                f"--list-format: {self.list_format!r} is none: use {', '.join(ListFormat)}"
-            ) from None
+        said = self.list_format or default
+        sayable = [one for one in ListFormat if one is not ListFormat.INVENTORY]
+        if said not in sayable:
+            raise ConfigError(f"--list-format: {said!r} is none: use {', '.join(sayable)}")
+        return ListFormat(said)
 
     def refuse_filters(self) -> None:
         if self.filters() != Filters():

@@ -17,6 +17,7 @@ from tagmill.producer.sources.base import Filters
 from tagmill.producer.sources.filtering import extension
 from tagmill.producer.sources.folder import IMAGE_EXTENSIONS
 from tagmill.producer.sources.handles import DEFAULT_FIELD, HandleList, ListFormat
+from tagmill.producer.sources.inventory_manifest import INVENTORY_SCHEME, MANIFEST_NAME, split_uri
 from tagmill.producer.sources.manifest import first_source
 from tagmill.producer.sources.options import SEEDS, SourceOptions
 from tagmill.worker.errors import ConfigError, NotFoundError
@@ -27,7 +28,8 @@ FILE_SCHEME = "file://"
 STDIN = "-"
 NO_OPTIONS = SourceOptions()
 SOURCE_RULE = (
-    "SOURCE is s3://bucket/prefix, a folder, an image, a .txt, .csv or .jsonl list (an earlier manifest is "
+    "SOURCE is s3://bucket/prefix, inventory+s3://bucket/path/manifest.json, a folder, an image, "
+    "a .txt, .csv or .jsonl list (an earlier manifest is "
     "one), or - for a list on stdin"
 )
 
@@ -75,15 +77,20 @@ class SourceSpec:
     limit: int | None = None
     sample: int | None = None
     seed: int | None = None  #: of the sample
-    input: Input | None = None  #: for handles
+    input: Input | None = None  #: for lists
+    of_bucket: str | None = None  #: where the images of a list lie
 
     @property
     def bucket(self) -> str:
-        return self.uri.removeprefix(S3_SCHEME).partition("/")[0]
+        return self.of_bucket or split_uri(self.uri)[0]
 
     @property
     def prefix(self) -> str:
-        return self.uri.removeprefix(S3_SCHEME).partition("/")[2]
+        return "" if self.input else split_uri(self.uri)[1]
+
+    @property
+    def is_inventory(self) -> bool:
+        return self.input is not None and self.input.format is ListFormat.INVENTORY
 
     @property
     def path(self) -> bytes:
@@ -132,6 +139,8 @@ def _locate(text: str, options: SourceOptions) -> SourceSpec:
         return _list_spec(STDIN, "stdin", options)
     if text.startswith(S3_SCHEME):
         return _s3_spec(text, options)
+    if text.startswith(INVENTORY_SCHEME):
+        return _inventory_spec(text, options)
     if not text:
         raise ConfigError(f"the source is empty: {SOURCE_RULE}")
     return _path_spec(os.path.abspath(_path_of(text)), options)
@@ -152,6 +161,16 @@ def _s3_spec(uri: str, options: SourceOptions) -> SourceSpec:
     if not _BUCKET.fullmatch(spec.bucket):
         raise ConfigError(f"{spec.bucket!r} is no bucket name: write s3://bucket/prefix")
     return spec
+
+
+def _inventory_spec(uri: str, options: SourceOptions) -> SourceSpec:
+    """Its manifest says later which bucket it is about."""
+    options.refuse_list_options()
+    bucket, key = split_uri(uri)
+    if not _BUCKET.fullmatch(bucket) or key.rpartition("/")[2] != MANIFEST_NAME:
+        raise ConfigError("name the manifest of an inventory: inventory+s3://bucket/path/manifest.json")
+    copy = Input(MANIFEST_NAME, ListFormat.INVENTORY)
+    return SourceSpec(Kind.S3, uri, options.filters(), input=copy)
 
 
 def _path_spec(path: bytes, options: SourceOptions) -> SourceSpec:
@@ -195,7 +214,9 @@ def _file_spec(uri: str, path: bytes, name: str, options: SourceOptions) -> Sour
     if first is None:
         raise ConfigError(f"{name!r} is no manifest: its first line is no row of one")
     copy = Input(spec.input.name if spec.input else name, ListFormat.MANIFEST)
-    return dataclasses.replace(spec, kind=_KINDS_OF_IMAGES.get(type(first), Kind.HANDLES), input=copy)
+    kind = _KINDS_OF_IMAGES.get(type(first), Kind.HANDLES)
+    bucket = first.bucket if isinstance(first, S3Object) else None
+    return dataclasses.replace(spec, kind=kind, input=copy, of_bucket=bucket)
 
 
 def _list_spec(uri: str, name: str, options: SourceOptions) -> SourceSpec:

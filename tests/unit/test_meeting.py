@@ -80,6 +80,19 @@ def test_a_list_in_any_order_meets_what_is_known_wherever_it_is_gone_on_with(
         assert list(by_name(handles(now), state, whole[cut].cursor)) == whole[cut + 1 :]
 
 
+def test_what_a_list_passes_over_has_not_disappeared() -> None:
+    class Report:
+        def describe(self) -> str:
+            return "a report"
+
+        def list(self, _: Cursor) -> Iterator[Listed]:
+            yield Listed(None, {"row": 1}, "archived", passed_over="s3://b/cold.jpg")
+            yield Listed(None, {"row": 2}, "deleted")
+
+    met = by_name(Report(), a_state(["s3://b/cold.jpg", "s3://b/gone.jpg"]), {})
+    assert gone(met) == ["s3://b/gone.jpg"]
+
+
 def test_a_state_is_gone_on_with_behind_any_image() -> None:
     ids = [f"filestack:{number:06d}" for number in range(2 * BLOCK + 5)]
     state = a_state(ids)

@@ -48,7 +48,7 @@ def test_a_list_is_read_from_its_copy_even_after_the_original_is_gone(tmp_path: 
     original = tmp_path / "handles.csv"
     original.write_text(f"id,h\n1,{HANDLE}\n")
     spec = parse_source(str(original), SourceOptions(field="h"))
-    stream = open_original(spec, io.BytesIO())
+    stream = open_original(spec, io.BytesIO(), no_client)
     assert stream
     with stream:
         copied = stream.read()
@@ -58,8 +58,8 @@ def test_a_list_is_read_from_its_copy_even_after_the_original_is_gone(tmp_path: 
 
 def test_only_a_list_has_an_original_to_copy() -> None:
     stdin = io.BytesIO(HANDLE.encode())
-    assert open_original(parse_source("-"), stdin) is stdin
-    assert open_original(parse_source("s3://bucket"), stdin) is None
+    assert open_original(parse_source("-"), stdin, no_client) is stdin
+    assert open_original(parse_source("s3://bucket"), stdin, no_client) is None
 
 
 def test_a_list_without_its_copy_is_a_mistake_of_ours() -> None:

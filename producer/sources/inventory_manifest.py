@@ -1,0 +1,91 @@
+"""What S3 Inventory says of a report: the bucket it is about, its columns, its files and checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from botocore.exceptions import ClientError
+
+from tagmill.producer.sources.s3_errors import Doing, translated
+from tagmill.worker.errors import ConfigError, NotFoundError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+INVENTORY_SCHEME = "inventory+s3://"
+MANIFEST_NAME = "manifest.json"
+READ = Doing("read", "s3:GetObject")
+MOST_BYTES = 64 << 20  #: of a manifest: some 300,000 files
+_MISSING = frozenset({"NoSuchKey", "404"})
+
+
+class InventoryFormat(StrEnum):
+    CSV = "CSV"
+    PARQUET = "Parquet"
+    ORC = "ORC"
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryFile:
+    key: str
+    md5: str  #: hex
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryManifest:
+    bucket: str  #: that it is about
+    format: InventoryFormat
+    columns: tuple[str, ...]  #: of a CSV; the other formats name their own
+    files: tuple[InventoryFile, ...]
+
+    @classmethod
+    def parse(cls, content: bytes, name: str) -> InventoryManifest:
+        """Raise `ConfigError`, with `name` in it, for anything but a manifest of S3 Inventory."""
+        try:
+            value: Mapping[str, Any] = orjson.loads(content)
+            files = tuple(InventoryFile(str(one["key"]), str(one["MD5checksum"])) for one in value["files"])
+            columns = tuple(part.strip() for part in str(value["fileSchema"]).split(","))
+            return cls(str(value["sourceBucket"]), InventoryFormat(value["fileFormat"]), columns, files)
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            raise ConfigError(f"{name} is no manifest of an S3 Inventory in CSV, Parquet or ORC") from None
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Return bucket and key of what `inventory+s3://…` or `s3://…` names."""
+    bucket, _, key = uri.partition("://")[2].partition("/")
+    return bucket, key
+
+
+def undated(uri: str) -> str:
+    """Name the report, not its edition: without the folder that the time names and the manifest in it."""
+    return re.sub(r"/\d{4}-\d\d-\d\dT\d\d-\d\dZ/manifest\.json$", "/", uri)
+
+
+def fetch_manifest(client: S3Client, uri: str) -> bytes:
+    """Raise `NotFoundError` or `ConfigError`, also when the checksum that lies beside it is another."""
+    bucket, key = split_uri(uri)
+    content = _read(client, bucket, key, "no S3 Inventory there")
+    beside = key.removesuffix(".json") + ".checksum"
+    said = _read(client, bucket, beside, "S3 writes it last, so this inventory is not whole yet")
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != said.decode(errors="replace").strip():
+        raise ConfigError(f"{uri} is not what its manifest.checksum says: nothing was planned from it")
+    return content
+
+
+def _read(client: S3Client, bucket: str, key: str, without: str) -> bytes:
+    with translated(bucket, started=False, doing=READ):
+        try:
+            content = client.get_object(Bucket=bucket, Key=key)["Body"].read(MOST_BYTES + 1)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in _MISSING:
+                raise NotFoundError(f"no object s3://{bucket}/{key}: {without}") from None
+            raise
+    if len(content) > MOST_BYTES:
+        raise ConfigError(f"s3://{bucket}/{key} is no manifest of an S3 Inventory: it is too large")
+    return content
