@@ -8,7 +8,6 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from tagmill.sandbox.answers import ANSWERS
 from tagmill.sandbox.config import SandboxConfig
@@ -48,8 +47,12 @@ def create_app(config: SandboxConfig) -> Starlette:
         "workflow_status": calls.status,
     }
     edge = Edge(parts, Tasks(parts, load, offered))
-    routes = [*Control(parts, jobs).routes(), *FileApi(parts, jobs).routes(), Mount("", app=edge)]
-    return Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(
+        routes=[*Control(parts, jobs).routes(), *FileApi(parts, jobs).routes()], lifespan=lifespan
+    )
+    app.router.redirect_slashes = False
+    app.router.default = edge  # no pattern of a route matches a path with a line break in it
+    return app
 
 
 def _load_answers(parts: Parts) -> LoadAnswers:
