@@ -50,7 +50,6 @@ def create_app(config: SandboxConfig) -> Starlette:
     app = Starlette(
         routes=[*Control(parts, jobs).routes(), *FileApi(parts, jobs).routes()], lifespan=lifespan
     )
-    app.router.redirect_slashes = False
     app.router.default = edge  # no pattern of a route matches a path with a line break in it
     return app
 

@@ -43,7 +43,7 @@ class Library:
     def run(self, run_id: str, source: str, *arguments: str, **settings: str) -> Json:
         deployment = self.fleet.deployment
         command = ["run", source, "--run-id", run_id, "--json", *arguments]
-        return deployment.finish(deployment.start(*command, **settings)).json
+        return deployment.finish(deployment.start(*command, said=b"", **settings)).json
 
     def marks(self) -> list[str]:
         """The run whose tags each object bears."""
