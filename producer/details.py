@@ -49,7 +49,7 @@ class Details:
             "workers": self._ask(lambda board: _workers(board, live.run_id)),
             "limiter": account and self._ask(lambda board: _limiter(board, account)),
             "breaker": account and self._ask(lambda board: _breaker(board, account)),
-            "foreign_messages": self._ask(lambda board: board.foreign_messages()),
+            "foreign_messages": self._ask(lambda board: board.insight.foreign_messages()),
         }
 
     def _paced(self, summary: Json, waits: Waits, *, going: bool) -> Json:

@@ -17,6 +17,7 @@ from tagmill.worker.cancellation import Cancellation
 from tagmill.worker.compaction import Compaction
 from tagmill.worker.counts import Counts
 from tagmill.worker.errors import RedisUnavailableError
+from tagmill.worker.fleet_size import Use, useful_workers
 from tagmill.worker.followers import plan_followers
 from tagmill.worker.frontier import Frontier
 from tagmill.worker.limits import overdue, time_limit
@@ -65,7 +66,7 @@ class Refill:
         self._files, self._grace_seconds, self._clock = files, grace_seconds, clock
         self._token = secrets.token_hex(8)
         self._known: list[str] = [only] if only else []
-        self._look_at = self._publish_at = self._cancel_at = float("-inf")
+        self._look_at = self._publish_at = self._cancel_at = self._size_at = float("-inf")
         self._complaints: dict[str, str] = {}  #: run -> what was said of it last
         self._passes: dict[str, OpenPass] = {}
         self._closed: set[str] = set()  #: runs without an open pass, until a new one is announced
@@ -89,7 +90,15 @@ class Refill:
         parked = self._board.parked()
         for run_id in self._open_runs():
             self._tick_run(run_id, queued | parked)
+        if self._only is None and self._clock() >= self._size_at:
+            self._note_useful_workers()
         return True
+
+    def _note_useful_workers(self) -> None:
+        now = self._clock()
+        self._size_at = now + PACE_SECONDS
+        uses = [use for open_pass in self._passes.values() if (use := open_pass.use(now)) is not None]
+        self._board.note_useful_workers(useful_workers(len(self._board.workers()), uses))
 
     def _reopen(self, told: set[str]) -> None:
         self._closed -= told
@@ -196,6 +205,7 @@ class OpenPass:
         self._planning: Background | None = None
         self._finishing: Background | None = None
         self._pace, self._pace_at = Pace(), float("-inf")
+        self._account: str | None = None
 
     def close(self) -> None:
         """End what goes on beside it."""
@@ -246,9 +256,19 @@ class OpenPass:
             if now - self._pace_at > RESTED_SECONDS:
                 self._pace = self._board.pace(self._run_id, self._pass_no)
             self._pace_at = now
+            self._account = waits.account
             self._pace.limit_to(waits.limit)
             self._pace.note(Sample(self._board.now(), counts.settled, waits.held_seconds, waits.lane_seconds))
             self._board.note_pace(self._run_id, self._pass_no, self._pace)
+
+    def use(self, now: float) -> Use | None:
+        """Return how it uses the rate; None: it rests, or nobody knows yet."""
+        pace = self._pace
+        if len(pace.samples) < 2 or now - self._pace_at > RESTED_SECONDS:  # noqa: PLR2004 - a span has two ends
+            return None
+        if self._account is None or pace.limit is None:
+            return None
+        return Use(self._account, pace.per_second, pace.limit, pace.held_share)
 
     def waiting(self) -> int:
         """Chunks that may wait for workflow jobs while others are begun: those of the time a job takes."""

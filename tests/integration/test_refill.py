@@ -37,6 +37,7 @@ from tagmill.worker.counts import Counts
 from tagmill.worker.errors import RedisUnavailableError
 from tagmill.worker.events import Event
 from tagmill.worker.models import Chunk, Handle, ImageRef, Json, Status
+from tagmill.worker.pace import Pace, Sample
 from tagmill.worker.policy import TagPolicy
 from tagmill.worker.refill import MIN_WINDOW, RECOUNTS_PER_TICK, RUNS_SECONDS, WINDOW_PER_PROCESS, Refill
 from tagmill.worker.rows import RowContext, build_row
@@ -1085,3 +1086,21 @@ def test_a_finished_run_leaves_nothing_in_redis_even_if_its_finisher_died(
     shared.resign()
     world.refill(only=None).tick()
     assert world.board.done("b-run", 0) == {}
+
+
+def test_it_says_how_many_workers_the_rate_has_use_for(world: World, shared: Refill) -> None:
+    world.board.note_worker("worker", 4)
+    shared.tick()
+    assert world.fleet.client.llen(world.keys.useful_workers()) == 1
+
+    run = another_run(world.files, "b-run", embedded=False)
+    now, half_the_rate = world.board.now(), range(0, 2001, 250)
+    noted = Pace(100.0, [Sample(now - 40 + settled / 50, settled, 0.0, settled) for settled in half_the_rate])
+    world.board.note_pace("b-run", 0, noted)
+    for name, value in {"held": 0, "lanes": 2000, "limit": 100, "account": "one"}.items():
+        world.fleet.client.hset(world.keys.waits("b-run"), name, value)
+    counts = orjson.dumps(Counts(tagged=2000).to_json())
+    world.fleet.client.hset(world.keys.progress("b-run", 0), run.chunks[0].name, counts)
+    world.now += RUNS_SECONDS
+    shared.tick()
+    assert world.fleet.client.llen(world.keys.useful_workers()) == 2

@@ -25,6 +25,7 @@ from tagmill.worker.state.pulse import Waits, control_note
 from tagmill.worker.store.runs import Control
 
 PACE_KEPT_SECONDS = 20  #: beyond, the run rested, and its pace is measured anew
+USEFUL_SECONDS = 60  #: it is noted every few seconds
 WORKER_SECONDS = 30  #: a worker silent for longer is gone
 Place = tuple[int, int]  #: shard, offset
 
@@ -333,11 +334,11 @@ class Board:
     def processes(self) -> int:
         return sum(self.workers().values())
 
-    def foreign_messages(self) -> dict[str, int]:
-        """Return how many messages workers did not understand, by their version."""
-        with translated():
-            found: dict[bytes, bytes] = self._redis.hgetall(self._keys.foreign_messages())
-        return {version.decode(): int(count) for version, count in sorted(found.items())}
+    def note_useful_workers(self, count: int) -> None:
+        """Say how many workers there should be, for a minute."""
+        key = self._keys.useful_workers()
+        with translated(), self._redis.pipeline() as pipe:
+            pipe.delete(key).rpush(key, *[1] * count).expire(key, USEFUL_SECONDS).execute()
 
     def note_control(self, run_id: str, control: Control) -> None:
         """Tell all workers at once, not only when they next look into the files."""

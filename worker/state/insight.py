@@ -50,6 +50,12 @@ class Insight:
             _, blocked, factor, *_ = self._reserve(keys=keys, args=reserve_arguments(0, [1.0]))
         return LimiterSnapshot(blocked / MICROSECONDS, factor / MICROSECONDS)
 
+    def foreign_messages(self) -> dict[str, int]:
+        """Return how many messages workers did not understand, by their version."""
+        with translated():
+            found: dict[bytes, bytes] = self._redis.hgetall(self._keys.foreign_messages())
+        return {version.decode(): int(count) for version, count in sorted(found.items())}
+
     def breaker(self, account: str) -> BreakerSnapshot:
         with translated():
             return BreakerSnapshot.of(self._redis.hmget(self._keys.breaker(account), BreakerSnapshot.FIELDS))

@@ -175,6 +175,10 @@ class Keys:
         """What a probe saw of it at its last look."""
         return self._of("look", worker)
 
+    def useful_workers(self) -> str:
+        """List with an element for each worker that the rate has use for: autoscalers count elements."""
+        return self._of("useful-workers")
+
     def foreign_messages(self) -> str:
         """Hash: version -> how many messages of it workers did not understand."""
         return self._of("foreign-messages")

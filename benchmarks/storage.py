@@ -1,0 +1,91 @@
+"""What a run leaves in the run store, in bytes for each image: objects of a bucket, ten tags each."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.tables import Row, Table
+from tagmill.worker.compaction import Compaction
+from tagmill.worker.models import Answer, ImageRef, Outcome, S3Object, Status, Write, WriteStatus
+from tagmill.worker.policy import TagPolicy
+from tagmill.worker.rows import RowContext, build_row
+from tagmill.worker.store.folder import Folder
+from tagmill.worker.store.layout import run_folder
+from tagmill.worker.store.parts import Parts
+from tagmill.worker.store.passes import PassKind, PassSpec
+from tagmill.worker.store.plan import Plan, Planned, PlanSummary, ShardHeader
+from tagmill.worker.store.runs import RunSpec
+
+SHARDS, SHARD_SIZE, CHUNK_SIZE = 5, 10_000, 1_000
+TAGS, VOCABULARY = 10, 2_000  #: of an image, of a library
+RUN = RunSpec("benchmark", "2026-01-01T00:00:00+00:00", {}, "benchmark", ("metadata",))
+
+
+def tables() -> Iterator[Table]:
+    with tempfile.TemporaryDirectory() as folder:
+        _run(Folder(folder))
+        found = list(_sizes(Path(folder) / run_folder(RUN.run_id)))
+    yield Table(f"Bytes in the run store, {SHARDS * SHARD_SIZE} images of {TAGS} tags each", found)
+
+
+def _sizes(run: Path) -> Iterator[Row]:
+    images = SHARDS * SHARD_SIZE
+    places = {"plan": "passes/0000/plan", "parts": "passes/0000/parts", "shards": "passes/0000/manifest"}
+    sizes = {
+        name: [file.stat().st_size for file in (run / place).iterdir()] for name, place in places.items()
+    }
+    sizes["view"] = [(run / "manifest.jsonl").stat().st_size]  # up to a million rows; the index beyond
+    for name, files in sizes.items():
+        yield {"what": name, "files": len(files), "bytes/image": sum(files) / images}
+
+
+def _run(files: Folder) -> None:
+    draw = random.Random(0)  # noqa: S311 - the same library each time
+    headers = [_shard(files, shard, draw) for shard in range(SHARDS)]
+    images = SHARDS * SHARD_SIZE
+    Plan(files, RUN.run_id, 0).finish(PlanSummary(SHARDS, images, images, {}))
+    compaction = Compaction(files, RUN, PassSpec(0, PassKind.TAG, {}))
+    compaction.finish([compaction.compact(header, 0) for header in headers])
+
+
+def _shard(files: Folder, shard: int, draw: random.Random) -> ShardHeader:
+    first = shard * SHARD_SIZE
+    header = ShardHeader(shard, SHARD_SIZE, first, CHUNK_SIZE, {}, first + SHARD_SIZE)
+    refs = [_object(first + place, draw) for place in range(SHARD_SIZE)]
+    Plan(files, RUN.run_id, 0).write(header, [Planned(ref) for ref in refs])
+    context = RowContext(RUN.run_id, 0, TagPolicy(), "benchmark", "2", "0" * 16)
+    for chunk in header.chunks(RUN.run_id, 0):
+        places = range(chunk.offset, chunk.offset + chunk.count)
+        rows = [build_row(context, shard, place, refs[place], _outcome(draw)) for place in places]
+        Parts(files, RUN.run_id, 0).commit(chunk, rows)
+    return header
+
+
+def _object(number: int, draw: random.Random) -> ImageRef:
+    when = datetime.fromtimestamp(1_700_000_000 + draw.randrange(80_000_000), UTC).isoformat()
+    key = f"photos/{number // 1_000:06d}/{number:09d}-{draw.getrandbits(64):016x}.jpg"
+    return ImageRef(S3Object("a-bucket-of-photos", key, _etag(draw), draw.randrange(9_000_000), when))
+
+
+def _outcome(draw: random.Random) -> Outcome:
+    tags = {f"label {draw.randrange(VOCABULARY)}": draw.randrange(30, 101) for _ in range(TAGS)}
+    return Outcome(
+        Status.TAGGED,
+        Answer({"auto": tags, "user": None}, http_status=200, latency_ms=draw.randrange(200, 2_000)),
+        attempts=1,
+        calls=1,
+        http_status=200,
+        latency_ms=draw.randrange(200, 2_000),
+        writes={"metadata": Write(WriteStatus.WRITTEN, _etag(draw))},
+        transfer="presigned",
+        tagged_at=datetime.fromtimestamp(1_780_000_000 + draw.randrange(80_000), UTC).isoformat(),
+    )
+
+
+def _etag(draw: random.Random) -> str:
+    return hashlib.md5(draw.randbytes(8), usedforsecurity=False).hexdigest()
