@@ -196,6 +196,7 @@ def listing_page(keys: list[str], *, more: bool) -> str:
     )
 
 
+@pytest.mark.long
 def test_a_run_whose_producer_was_killed_in_mid_plan_is_finished_by_resuming_it(tmp_path: Path) -> None:
     keys = [f"{number:05d}.png" for number in range(230)]
     library = tmp_path / "library"

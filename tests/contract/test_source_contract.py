@@ -256,7 +256,7 @@ def peak_bytes(listing: Iterator[Listed]) -> int:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("kind", ["folder", "s3", "jsonl"])
+@pytest.mark.parametrize("kind", ["folder", pytest.param("s3", marks=pytest.mark.long), "jsonl"])
 def test_memory_stays_flat_over_fifty_thousand_items(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

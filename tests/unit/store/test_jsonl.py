@@ -5,7 +5,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tagmill.worker.store import jsonl
@@ -17,6 +17,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=30)
 @given(st.lists(st.dictionaries(st.text(), JSON)))
 def test_what_is_packed_comes_back(records: list[dict[str, object]]) -> None:
     assert list(jsonl.unpack(jsonl.pack(records))) == records
