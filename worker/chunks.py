@@ -188,8 +188,10 @@ class Work:
             return "lost"
         await self._pulse.beat(self._progress(), self._waits())
         await self._journal.keep()
-        no_store = isinstance(result.stopped_by, RunStoreUnavailableError)
-        await self._lease.park(STORE_PAUSE_SECONDS if no_store else result.park_seconds)
+        if isinstance(result.stopped_by, RunStoreUnavailableError):
+            await self._lease.park(STORE_PAUSE_SECONDS)
+        else:
+            await self._lease.park(result.park_seconds, heard=result.heard)
         return "parked"
 
     async def _commit(self) -> str:
@@ -284,7 +286,7 @@ class Work:
             return
         self._wiped = self._wiped or (certain and self._lease.had_vanished)
         if self._wiped:
-            await self._journal.write_again()
+            await self._pipeline.write_again()
             self._wiped = False
         self._pipeline.paid.confirm()
         self._renewed_at = asked_at

@@ -62,13 +62,21 @@ class Collecting:
         assert self._kit.jobs is not None  # noqa: S101 - there are jobs, so the engine starts them
         return self._kit.jobs
 
-    async def listen(self) -> None:
-        """Take in what webhooks have told so far, and say for whom to listen where that may not be known."""
+    async def listen(self) -> int:
+        """Take in what webhooks have told so far, and return of how many jobs.
+
+        Say for whom to listen where that may not be known.
+        """
         chunk, persist = self._journal.chunk, self._waiting.persist
         self._told = await persist(lambda: self._jobs.hints.delivered(chunk))
+        await persist(partial(self.register, only_nameless=not self._journal.recovered))
+        return len(self._told)
+
+    async def register(self, *, only_nameless: bool = False) -> None:
+        """Say which jobs are waited for. Raise `RedisUnavailableError`."""
         for index, job in self._journal.jobs().items():
-            if job.id is None or self._journal.recovered:
-                await persist(partial(self._jobs.register, job, chunk, index))
+            if job.id is None or not only_nameless:
+                await self._jobs.register(job, self._journal.chunk, index)
 
     async def outcome(self, index: int, job: Job, image_id: str) -> Outcome | None:
         """Return None while the job goes on; its end is journaled before anything else happens to it.

@@ -50,6 +50,7 @@ class Result:
 
     outcomes: dict[int, Outcome] = field(default_factory=dict)  #: by index in the chunk
     park_seconds: float = 0.0  #: not to be published before, when not all have an outcome
+    heard: int = 0  #: jobs of which webhooks had told when the chunk was taken
     previous: Previous = field(default_factory=dict)
     throttled: int = 0
     inherited: frozenset[int] = frozenset()  #: what an earlier worker settled, by index
@@ -118,8 +119,8 @@ class Pipeline:
 
     async def _collect(self, items: Sequence[Item]) -> None:
         """Settle what has an answer by now of what was begun before."""
-        if items:
-            await self._collecting.listen()
+        if self._kit.jobs is not None:
+            self.result.heard = await self._collecting.listen()
             await self._work(items, Crew(self._step, self._kit.lanes))
 
     def _wait_for_jobs(self, images: int) -> None:
@@ -134,6 +135,11 @@ class Pipeline:
         self.result.park_seconds = max(self.result.park_seconds, park_seconds)
         self._agenda.close()
         self._waiting.stop()
+
+    async def write_again(self) -> None:
+        """Put back what Redis lost of what this worker knows."""
+        await self._journal.write_again()
+        await self._collecting.register()
 
     def resize(self) -> None:
         """Go on with as many lanes as the equipment names now."""

@@ -69,7 +69,7 @@ def quarantined(*, run_store: RunStore = None, as_json: AsJson = False) -> None:
         typer.echo(json.dumps({"schema": SCHEMA, "quarantined": [asdict(one) for one in found]}))
         return
     for one in found:
-        body = one.body if isinstance(one.body, str) else json.dumps(one.body, ensure_ascii=False)
+        body = json.dumps(one.body, ensure_ascii=False)
         typer.echo(f"{one.received_at} {one.endpoint} {one.reason}: {body[:EXCERPT]}")
     if not found:
         typer.echo("nothing is quarantined")

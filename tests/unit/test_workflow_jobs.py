@@ -157,6 +157,14 @@ async def test_a_webhook_is_heard_without_asking(chunk: Visits) -> None:
     assert chunk.engine.polls.total() == 0
 
 
+async def test_it_is_told_how_much_was_heard_when_nobody_waits_any_more_too(chunk: Visits) -> None:
+    assert (await chunk.visit()).heard == 0
+    for index in range(3):
+        await chunk.hints.deliver(chunk.rig.chunk, job_of(value(index)), told(value(index)))
+        assert (await chunk.visit()).heard == index + 1
+    assert (await chunk.visit()).heard == 3
+
+
 @pytest.mark.parametrize(
     "odd", [{"status": "Running", "results": None}, {"sources": ["a", "b"]}, {"status": "7"}]
 )
@@ -408,6 +416,16 @@ async def test_a_chunk_that_waits_loses_nothing_with_redis(chunk: Visits) -> Non
     assert statuses(result) == [Status.TAGGED] * 3
     assert totals(result) == (3, 0, 3)
     assert chunk.engine.started.total() == 3
+
+
+async def test_a_worker_that_holds_the_chunk_says_again_whom_it_waits_for(chunk: Visits) -> None:
+    journal = chunk.rig.journal()
+    pipeline = chunk.rig.pipeline(journal)
+    await pipeline.run(planned(handles(3)))
+    await chunk.rig.redis.flushall()
+    await pipeline.write_again()
+    assert await chunk.hints.find(job_of(value(2))) is not None
+    assert len(await chunk.rig.entries()) == 3
 
 
 async def test_lost_redis_is_no_reason_to_start_a_lost_job_again(chunk: Visits) -> None:

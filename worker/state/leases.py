@@ -58,9 +58,12 @@ class Lease:
         """Return whether it was still ours."""
         return await self._give_back(-1.0)
 
-    async def park(self, not_before_seconds: float) -> bool:
-        """Release the chunk, not to be published for that long. Return whether it was still ours."""
-        return await self._give_back(max(not_before_seconds, 0.0))
+    async def park(self, not_before_seconds: float, *, heard: int | None = None) -> bool:
+        """Release the chunk, not to be published for that long. Return whether it was still ours.
+
+        `heard`: of how many jobs its holder heard what became of them; if more was told, it is due at once.
+        """
+        return await self._give_back(max(not_before_seconds, 0.0), -1 if heard is None else heard)
 
     async def commit(self, counts_json: bytes) -> None:
         """Note that the chunk's part exists, forget its journal, release it."""
@@ -69,10 +72,12 @@ class Lease:
             await self._leases.commit_script(names, [self._token, chunk.name, chunk.id, counts_json])
             self._ended = True
 
-    async def _give_back(self, park_seconds: float) -> bool:
-        names = [self._key, self._leases.keys.parked()]
+    async def _give_back(self, park_seconds: float, heard: int = -1) -> bool:
+        keys = self._leases.keys
+        names = [self._key, keys.parked(), keys.delivered(self.chunk)]
+        arguments: list[str | float] = [self._token, self.chunk.id, park_seconds, heard]
         async with self._one_at_a_time:
-            ours = await self._leases.release_script(names, [self._token, self.chunk.id, park_seconds])
+            ours = await self._leases.release_script(names, arguments)
             self._ended = True
         return bool(ours)
 

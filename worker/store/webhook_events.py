@@ -58,7 +58,9 @@ class Event:
         if self.action != WORKFLOW:
             return None
         text = self.text
-        return str(text.get("jobid") or f"{text['workflow']} {text.get('createdAt')} {self.source}")
+        return str(
+            text.get("jobid") or f"{text['workflow']} {text.get('createdAt') or self.id} {self.source}"
+        )
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -85,19 +87,29 @@ class WebhookEvents:
         #: For these actions: where the reader stands, and how far nothing is of interest to it.
         self._ahead: dict[frozenset[str], tuple[Cursor, Cursor]] = {}
 
-    def after(self, cursor: Cursor, actions: Collection[str] | None) -> Iterator[tuple[Cursor, Event]]:
+    def after(
+        self, cursor: Cursor, actions: Collection[str] | None, latest: datetime | None = None
+    ) -> Iterator[tuple[Cursor, Event]]:
         """Yield events with these actions (None: all), each with the cursor to go on from after it.
 
-        Of the last file before that cursor some may come again, as they may anyway.
+        Of the last file before that cursor some may come again, as they may anyway. `latest`: a writer's
+        events end before the first file with one that was received later; other writers' go on.
         """
         wanted, here = frozenset(actions or ()), dict(cursor)
         base, ahead = self._ahead.get(wanted, ({}, {}))
         if base == here:
             here = dict(ahead)
         done: Cursor = dict(cursor)
+        too_young = set[str]()
         for folder, number in self._numbered(here):
+            if folder in too_young:
+                continue
+            events = list(self._read(folder, number))
+            if latest is not None and datetime.fromisoformat(events[-1].received_at) > latest:
+                too_young.add(folder)
+                continue
             beyond = _moved(here, folder, number)
-            found = [event for event in self._read(folder, number) if not wanted or event.action in wanted]
+            found = [event for event in events if not wanted or event.action in wanted]
             for left, event in zip(reversed(range(len(found))), found, strict=True):
                 done = done if left else beyond
                 yield done, event

@@ -102,10 +102,8 @@ class Digester:
 
     def _due(self) -> Due:
         """Up to the end of a file: what follows it in time may still be to come."""
-        latest, cursor, events = self._now() - self._grace, self._cursor, list[Event]()
-        for place, event in self._events.after(cursor, None):
-            if datetime.fromisoformat(event.received_at) > latest:
-                break
+        cursor, events = self._cursor, list[Event]()
+        for place, event in self._events.after(cursor, None, self._now() - self._grace):
             events.append(event)
             if place != cursor and len(events) >= MOST_AT_ONCE:
                 return Due(place, events)

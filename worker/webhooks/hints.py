@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import structlog
+
 from tagmill.worker.complaints import Complaints
 from tagmill.worker.errors import RedisUnavailableError
 from tagmill.worker.state.jobs import Jobs, nameless
@@ -12,6 +14,8 @@ from tagmill.worker.store.webhook_events import WORKFLOW, Event
 
 MOST = 10_000  #: events that wait for Redis; more are not told of
 WAITS = "hints_not_given"  #: log event
+
+log = structlog.get_logger()
 
 
 class Hints:
@@ -36,6 +40,8 @@ class Hints:
                 self._complaints.forget(WAITS)
             except RedisUnavailableError as error:
                 self._complaints.say(WAITS, error)
+            except Exception:
+                log.exception("hint_failed", job=event.job)
             finally:
                 self._queue.task_done()
 

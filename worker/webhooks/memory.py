@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from tagmill.worker.store.webhook_events import Event
 
-MOST = 200_000  #: events; the oldest are forgotten
+MOST = 200_000  #: marks, of which a result has two; the oldest are forgotten
 
 
 class Memory:

@@ -61,7 +61,7 @@ def _what_is_missing(value: Any) -> str | None:
 
 
 def _is_word(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= MAX_WORD
+    return isinstance(value, str) and 0 < len(value) <= MAX_WORD and value.isprintable()
 
 
 def _is_number(value: Any) -> bool:

@@ -34,6 +34,17 @@ async def test_what_is_delivered_waits_for_its_chunk_which_is_due_at_once(
     assert await redis.zrange(keys.parked(), 0, -1) == [OTHER.id.encode()]
 
 
+@pytest.mark.parametrize(("heard", "waits"), [(0, False), (1, True), (None, True)])
+async def test_what_came_while_the_chunk_was_held_is_no_reason_to_wait(
+    jobs: Jobs, redis: Redis, keys: Keys, heard: int | None, *, waits: bool
+) -> None:
+    lease = await Leases(redis, keys, 90.0).take(CHUNK)
+    assert lease is not None
+    await jobs.deliver(CHUNK, "j", TEXT)
+    await lease.park(30, heard=heard)
+    assert await redis.exists(keys.parked(), keys.lease(CHUNK)) == waits
+
+
 async def test_hints_expire(jobs: Jobs, redis: Redis, keys: Keys) -> None:
     await jobs.register("j", CHUNK, 7)
     await jobs.deliver(CHUNK, "j", TEXT)

@@ -168,6 +168,13 @@ async def test_a_job_is_told_of_once_whatever_the_id(receiver: ReceiverUnderTest
     assert [event.id for event in receiver.events()] == [0, 2, 4]
 
 
+async def test_without_job_and_time_a_result_is_known_by_its_event(receiver: ReceiverUnderTest) -> None:
+    bare = {name: value for name, value in RESULT.items() if name not in {"jobid", "createdAt"}}
+    for number in (1, 2, 2):
+        await receiver.send(an_event(number, "fs.workflow", **bare))
+    assert [event.id for event in receiver.events()] == [1, 2]
+
+
 # --- what cannot be understood ----------------------------------------------------------------------------
 
 
@@ -184,10 +191,12 @@ async def test_a_job_is_told_of_once_whatever_the_id(receiver: ReceiverUnderTest
         ({"action": "fp.upload", "text": {}}, "no_id"),
         (an_event() | {"id": True}, "no_id"),
         (an_event() | {"id": ""}, "no_id"),
+        (an_event() | {"id": "a\x1b[2J"}, "no_id"),
         (an_event() | {"id": 2**64}, "no_id"),
         (an_event() | {"id": 1.5}, "no_id"),
         (an_event() | {"action": None}, "no_action"),
         (an_event() | {"action": "x" * 201}, "no_action"),
+        (an_event() | {"action": "x\n"}, "no_action"),
         (an_event() | {"text": "text"}, "no_text"),
         (an_event(url="https://cdn.filestackcontent.com/"), "no_handle"),
         (an_event(1, "fp.delete", url=7), "no_handle"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -105,6 +106,17 @@ async def test_nothing_is_done_before_the_grace_is_over() -> None:
     receivers.now += timedelta(seconds=59)
     assert not await receivers.digester().step()
     assert receivers.rows() == []
+
+
+async def test_a_receiver_that_is_busy_holds_up_no_other() -> None:
+    receivers = Receivers()
+    busy, quiet = sorted((EventWriter(receivers.files) for _ in range(2)), key=lambda one: one.name)
+    quiet.write([a_result(1, "job-1", sources=[f"{HANDLE}1"])], NOW)
+    young = replace(a_result(2, "job-2", sources=[f"{HANDLE}2"]), received_at="2026-11-25T00:31:00Z")
+    busy.write([young], NOW)
+    for rows in (1, 2):
+        await receivers.digest()
+        assert len(receivers.rows()) == rows
 
 
 async def test_what_is_there_twice_is_dealt_with_once() -> None:

@@ -62,6 +62,13 @@ async def test_without_redis_nobody_is_told() -> None:
     assert hints._queue.qsize() == 0
 
 
+async def test_one_that_cannot_be_told_keeps_no_other_from_it(jobs: Jobs) -> None:
+    await jobs._redis.set(jobs._keys.job("j"), b"of another version")
+    await jobs.register("k", CHUNK, 3)
+    await given(Hints(jobs), a_result("j"), a_result("k"))
+    assert list(await jobs.delivered(CHUNK)) == ["k"]
+
+
 async def test_an_absent_redis_is_borne() -> None:
     async with Redis.from_url("redis://127.0.0.1:1", socket_connect_timeout=0.1) as nobody:
         await given(Hints(Jobs(nobody, Keys("test"))), a_result("j"), a_result("k"))
