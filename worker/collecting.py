@@ -109,13 +109,16 @@ class Collecting:
     # --- by webhook ---------------------------------------------------------------------------------------
 
     def _heard(self, job: Job) -> Answer | None:
-        told = self._told_of_nameless(job) if job.id is None else self._told.get(job.id)
+        told = self._told.get(job.id or "") or self._told_by_source(job)
         return None if told is None else self._read(told)
 
-    def _told_of_nameless(self, job: Job) -> Json | None:
+    def _told_by_source(self, job: Job) -> Json | None:
+        """Of a job of that workflow and source, unless both have an id."""
         wanted = (self._jobs.workflow_id, [job.source])
-        about = ((told, (told.get("workflow"), _bare_sources(told))) for told in self._told.values())
-        return next((told for told, what in about if what == wanted), None)
+        about = (
+            told for told in self._told.values() if (told.get("workflow"), _bare_sources(told)) == wanted
+        )
+        return next((told for told in about if not (job.id and told.get("jobid"))), None)
 
     def _read(self, told: Json) -> Answer | None:
         """Return None for what tells of no end."""

@@ -26,7 +26,7 @@ class WorkflowJobs:
 
     async def register(self, job: Job, chunk: Chunk, index: int) -> None:
         """Say which image waits for the job, by what those who hear of it know it by."""
-        await self.hints.register(job.id or nameless(self.workflow_id, job.source), chunk, index)
+        await self.hints.register(job.id, nameless(self.workflow_id, job.source), chunk, index)
 
     async def find(self, source: str, since: float) -> Json | None:
         """Look through the stored webhook events for what was told of a job whose id is not known."""

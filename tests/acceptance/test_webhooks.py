@@ -93,7 +93,7 @@ def test_it_takes_what_the_service_sends_and_says_what_it_set_aside(
     nonsense = type(letter).signed(b"nonsense", SECRET, 1)
     assert httpx.post(hook["url"], content=b"nonsense", headers=nonsense.headers).status_code == 200
     shown = deployment.finish(deployment.start("webhooks", "quarantined"))
-    assert "default not_json: nonsense" in shown.stdout
+    assert 'default not_json: "nonsense"' in shown.stdout
     listed = deployment.finish(deployment.start("webhooks", "quarantined", "--json")).json
     assert [one["reason"] for one in listed["quarantined"]] == ["not_json"]
 

@@ -365,6 +365,17 @@ async def test_a_webhook_may_tell_of_a_lost_start_before_that(chunk: Visits) -> 
     assert (result.outcomes[0].calls, result.outcomes[0].maybe_charged) == (1, 1)
 
 
+@pytest.mark.parametrize(("jobid", "is_heard"), [("another", False), (None, True)])
+async def test_a_webhook_that_does_not_tell_its_job_is_known_by_its_source(
+    chunk: Visits, jobid: str | None, *, is_heard: bool
+) -> None:
+    await chunk.visit()
+    text = told(value(0), jobid=jobid)
+    event = Event("main", "2026-11-25T12:00:05+00:00", 1, WORKFLOW_ACTION, text)
+    assert await hand_over(chunk.hints, event) == is_heard
+    assert list((await chunk.visit()).outcomes) == [0] * is_heard
+
+
 async def test_a_start_without_an_id_is_paid_for_sure_and_waited_for_likewise(chunk: Visits) -> None:
     chunk.images, chunk.engine.nameless = 1, True
     result = await chunk.visit()

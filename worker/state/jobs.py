@@ -24,10 +24,11 @@ class Waiting:
 
     chunk: Chunk
     index: int  #: of the image in the chunk
+    job_id: str | None  #: None: nobody knows it
 
 
 def nameless(workflow_id: str, source: str) -> str:
-    """What a job goes by while nobody knows its id; `source` without a query."""
+    """What a job goes by where its id is not told; `source` without a query."""
     return f"{workflow_id} {source}"
 
 
@@ -37,20 +38,23 @@ class Jobs:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis, self._keys = redis, keys
 
-    async def register(self, job_id: str, chunk: Chunk, index: int) -> None:
-        """Say who waits for that job."""
-        value = orjson.dumps(chunk.to_message() | {"index": index})
+    async def register(self, job_id: str | None, by_source: str, chunk: Chunk, index: int) -> None:
+        """Say who waits for that job; `by_source`: what it goes by where its id is not told."""
+        value = orjson.dumps(chunk.to_message() | {"index": index, "job_id": job_id})
         with translated():
-            await self._redis.set(self._keys.job(job_id), value, ex=KEPT_SECONDS)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in filter(None, (job_id, by_source)):
+                    pipe.set(self._keys.job(name), value, ex=KEPT_SECONDS)
+                await pipe.execute()
 
-    async def find(self, job_id: str) -> Waiting | None:
-        """Return who waits for that job; None when nobody said so."""
+    async def find(self, name: str) -> Waiting | None:
+        """Return who waits for the job that goes by that name; None when nobody said so."""
         with translated():
-            value = await self._redis.get(self._keys.job(job_id))
+            value = await self._redis.get(self._keys.job(name))
         if value is None:
             return None
         message: Json = orjson.loads(value)
-        return Waiting(Chunk.from_message(message), message["index"])
+        return Waiting(Chunk.from_message(message), message["index"], message["job_id"])
 
     async def deliver(self, chunk: Chunk, job_id: str, text: Json) -> None:
         """Keep what a webhook told of a job for the chunk that waits for it, and make that due at once."""

@@ -19,7 +19,8 @@ class Claims:
         self._workflows: dict[str, str | None] = {}  #: run -> the Workflow that answers it, if one does
         self._read: dict[tuple[str, int], set[str]] = {}  #: run and pass -> files
         self._ids: set[str] = set()
-        self._without_id: set[tuple[str, str]] = set()  #: workflow, source
+        self._sources: set[tuple[str, str]] = set()  #: workflow, source
+        self._without_id: set[tuple[str, str]] = set()  #: those of them whose job's id nobody knows
 
     def look(self) -> None:
         """Take in what was begun since the last look."""
@@ -29,9 +30,9 @@ class Claims:
                     self._look_into(run_id, number, workflow)
 
     def hold(self, event: Event) -> bool:
-        """Whether a run started that job, or may have: the answer to its start was lost."""
-        of_source = (str(event.text["workflow"]), event.source)
-        return str(event.text.get("jobid")) in self._ids or of_source in self._without_id
+        """Whether a run started that job, or may have: its id is not told, or the answer to its start was lost."""
+        of_source, job_id = (str(event.text["workflow"]), event.source), event.text.get("jobid")
+        return str(job_id) in self._ids or of_source in (self._without_id if job_id else self._sources)
 
     def _workflow_of(self, run_id: str) -> str | None:
         if run_id not in self._workflows:
@@ -47,8 +48,10 @@ class Claims:
         read = self._read.setdefault((run_id, number), set())
         for name, entries in unread_entries(self._files, run_id, number, frozenset(read)):
             for job in (entry["job"] for entry in entries if entry.get("job")):
+                of_source = (workflow, bare(job["source"]))
+                self._sources.add(of_source)
                 if job["id"] is None:
-                    self._without_id.add((workflow, bare(job["source"])))
+                    self._without_id.add(of_source)
                 else:
                     self._ids.add(job["id"])
             read.add(name)

@@ -9,7 +9,7 @@ import structlog
 
 from tagmill.worker.complaints import Complaints
 from tagmill.worker.errors import RedisUnavailableError
-from tagmill.worker.state.jobs import Jobs, nameless
+from tagmill.worker.state.jobs import Jobs, Waiting, nameless
 from tagmill.worker.store.webhook_events import WORKFLOW, Event
 
 MOST = 10_000  #: events that wait for Redis; more are not told of
@@ -48,8 +48,14 @@ class Hints:
 
 async def hand_over(jobs: Jobs, event: Event) -> bool:
     """Tell the chunk that waits for that result; return whether one does. Raise `RedisUnavailableError`."""
-    job = str(event.job)
-    waiting = await jobs.find(job) or await jobs.find(nameless(str(event.text["workflow"]), event.source))
+    waiting = await jobs.find(str(event.job)) or await _by_source(jobs, event)
     if waiting is not None:
-        await jobs.deliver(waiting.chunk, job, event.text)
+        await jobs.deliver(waiting.chunk, str(event.job), event.text)
     return waiting is not None
+
+
+async def _by_source(jobs: Jobs, event: Event) -> Waiting | None:
+    """Whoever waits for a job of that workflow and source, unless both have an id, and another one."""
+    waiting = await jobs.find(nameless(str(event.text["workflow"]), event.source))
+    both_named = waiting is not None and waiting.job_id is not None and event.text.get("jobid")
+    return None if both_named else waiting

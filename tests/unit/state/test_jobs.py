@@ -18,8 +18,9 @@ def jobs(redis: Redis, keys: Keys) -> Jobs:
 
 
 async def test_whoever_waits_for_a_job_is_found(jobs: Jobs) -> None:
-    await jobs.register("j", CHUNK, 7)
-    assert await jobs.find("j") == Waiting(CHUNK, 7)
+    await jobs.register("j", "w h", CHUNK, 7)
+    for name in ("j", "w h"):
+        assert await jobs.find(name) == Waiting(CHUNK, 7, "j")
     assert await jobs.find("another") is None
 
 
@@ -46,7 +47,7 @@ async def test_what_came_while_the_chunk_was_held_is_no_reason_to_wait(
 
 
 async def test_hints_expire(jobs: Jobs, redis: Redis, keys: Keys) -> None:
-    await jobs.register("j", CHUNK, 7)
+    await jobs.register("j", "w h", CHUNK, 7)
     await jobs.deliver(CHUNK, "j", TEXT)
     for key in (keys.job("j"), keys.delivered(CHUNK)):
         assert 0 < await redis.ttl(key) <= KEPT_SECONDS

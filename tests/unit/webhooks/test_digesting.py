@@ -158,15 +158,17 @@ async def test_a_death_at_any_write_neither_loses_nor_doubles_a_row(nth: int, *,
     assert len(receivers.rows()) == 2
 
 
-@pytest.mark.parametrize("job_id", ["job-1", None])
-async def test_a_job_of_a_run_is_its_own_also_when_its_id_was_lost(job_id: str | None) -> None:
+@pytest.mark.parametrize(("job_id", "told_id"), [("job-1", "job-1"), (None, "job-1"), ("job-1", None)])
+async def test_a_job_of_a_run_is_its_own_also_when_its_id_is_lost_or_not_told(
+    job_id: str | None, told_id: str | None
+) -> None:
     receivers = Receivers()
     options = {WORKFLOW_ID: WORKFLOW}
     spec = RunSpec("a-run", NOW.isoformat(), {}, FILESTACK_WORKFLOW, (), engine_options=options)
     Runs(receivers.files).create(spec)
     entry = Entry(calls=1, job=Job(f"{HANDLE}?signed", "handle", 0.0, id=job_id))
     Started(receivers.files, Chunk("a-run", 0, 0, 0, 10)).keep(0, {3: entry}, {})
-    receivers.receive(a_result(), a_result(2, "job-2", sources=[HANDLE[::-1]]))
+    receivers.receive(a_result(job=told_id), a_result(2, "job-2", sources=[HANDLE[::-1]]))
     await receivers.digest()
     assert [row["id"] for row in receivers.rows()] == [f"filestack:{HANDLE[::-1]}"]
 

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from servers.redis import RedisUnderTest
 
 from tagmill.worker.models import Chunk
-from tagmill.worker.state.jobs import Jobs
+from tagmill.worker.state.jobs import Jobs, nameless
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.store.webhook_events import Event
 from tagmill.worker.webhooks.hints import Hints
@@ -42,11 +42,21 @@ async def given(hints: Hints, *events: Event) -> None:
 
 
 async def test_whoever_waits_is_told(jobs: Jobs) -> None:
-    await jobs.register("j", CHUNK, 3)
-    await given(Hints(jobs), a_result("unknown"), a_result(None), a_result("j", status="Finished"))
+    await jobs.register("j", nameless("w", "h"), CHUNK, 3)
+    others = [a_result("unknown"), a_result(None, sources=["another"]), a_result(None, workflow="another")]
+    await given(Hints(jobs), *others, a_result("j", status="Finished"))
     delivered = await jobs.delivered(CHUNK)
     assert list(delivered) == ["j"]
     assert delivered["j"]["status"] == "Finished"
+
+
+@pytest.mark.parametrize(("known", "told"), [("j", None), (None, "j"), (None, None)])
+async def test_also_where_the_job_is_not_known_or_not_told(
+    jobs: Jobs, known: str | None, told: str | None
+) -> None:
+    await jobs.register(known, nameless("w", "h"), CHUNK, 3)
+    await given(Hints(jobs), a_result(told))
+    assert len(await jobs.delivered(CHUNK)) == 1
 
 
 async def test_other_events_are_nobodys_business(jobs: Jobs) -> None:
@@ -64,7 +74,7 @@ async def test_without_redis_nobody_is_told() -> None:
 
 async def test_one_that_cannot_be_told_keeps_no_other_from_it(jobs: Jobs) -> None:
     await jobs._redis.set(jobs._keys.job("j"), b"of another version")
-    await jobs.register("k", CHUNK, 3)
+    await jobs.register("k", "w k", CHUNK, 3)
     await given(Hints(jobs), a_result("j"), a_result("k"))
     assert list(await jobs.delivered(CHUNK)) == ["k"]
 
