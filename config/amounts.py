@@ -7,6 +7,7 @@ import re
 PERCENT_RULE = "write a percentage above 0 and up to 100, such as 20%"
 DURATION_RULE = "write a duration such as 90m, 8h or 1d12h (units s, m, h, d; a plain number is seconds)"
 _UNIT_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+WHOLE = 100  #: percent
 _PART = re.compile(r"(\d+(?:\.\d+)?)([dhms])")
 _DURATION = re.compile(rf"(?:{_PART.pattern})+")
 
@@ -26,9 +27,14 @@ def duration(value: object) -> float:
 def percentage(value: object) -> float:
     """Return percent. Raise ValueError, with the rule as its text, for anything else."""
     percent = _number(str(value).strip().removesuffix("%"), PERCENT_RULE)
-    if not 0 < percent <= 100:  # noqa: PLR2004 - the rule itself
+    if not 0 < percent <= WHOLE:
         raise ValueError(PERCENT_RULE)
     return percent
+
+
+def share_of_all(value: object, rule: str) -> float:
+    """Return percent, which may be 0. Raise ValueError, with that rule as its text, for anything else."""
+    return _number(str(value).strip().removesuffix("%"), rule)
 
 
 def _number(text: str, rule: str) -> float:

@@ -31,7 +31,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from tagmill.config.amounts import duration, percentage
+from tagmill.config.amounts import WHOLE, duration, percentage, share_of_all
 from tagmill.config.celery import LANES
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.rate import Rate
@@ -104,6 +104,21 @@ def _lanes(value: object) -> str:
     return ",".join(lane for lane in LANES if lane in names)
 
 
+def _shares(value: object) -> str:
+    """Return each lane with its percentage, joined by commas; the file may hold a table."""
+    rule = f"write percentages, 100 at most together, of {', '.join(LANES)}, such as events=50,backfill=20"
+    pairs = value.items() if isinstance(value, dict) else _pairs(str(value))
+    shares = [(str(lane).strip(), share_of_all(percent, rule)) for lane, percent in pairs]
+    names = [lane for lane, _ in shares]
+    if not set(names) <= set(LANES) or len(set(names)) < len(names) or sum(dict(shares).values()) > WHOLE:
+        raise ValueError(rule)
+    return ",".join(f"{lane}={percent:g}" for lane, percent in shares)
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    return [(lane, percent) for lane, _, percent in (part.partition("=") for part in text.split(","))]
+
+
 def _tables(value: object) -> object:
     if not isinstance(value, list | tuple) or not all(isinstance(table, dict) for table in value):
         raise ValueError("write a table [[schedule]], in two pairs of brackets, for each")
@@ -122,6 +137,7 @@ def _parts(url: object) -> SplitResult | None:
 
 LanesSetting = Annotated[str, BeforeValidator(_lanes)]
 Tables = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_tables)]
+SharesSetting = Annotated[str, BeforeValidator(_shares)]
 WriteBackSetting = Annotated[str, BeforeValidator(_write_back)]
 WorkflowId = Annotated[str, BeforeValidator(_workflow_id)]
 RateSetting = Annotated[Rate, BeforeValidator(_rate), PlainSerializer(str)]
@@ -186,6 +202,7 @@ class Settings(BaseSettings):
         None, ge=1, le=MAX_CONCURRENCY
     )  #: calls in flight per process; None: from the rate
     lanes: LanesSetting = ",".join(LANES)  #: that a worker serves, the first of them first
+    lane_shares: SharesSetting = "events=50,nightly=30,backfill=20"  #: percent of the rate, guaranteed
     processes: int | None = Field(None, ge=1, le=64)  #: per worker; None: one a core, at most 4
     engine: Literal["filestack", "filestack-workflow", "sandbox"] | None = None
     workflow_id: WorkflowId | None = None  #: of the engine filestack-workflow
@@ -290,6 +307,10 @@ class Settings(BaseSettings):
         passwords = [password, unquote(password)] if password else []
         others = [value for name in _AWS_SECRETS if (value := os.environ.get(name))]
         return [secret.get_secret_value() for secret in found if secret] + webhooks + passwords + others
+
+    def share_of(self, lane: str) -> float:
+        """Return what is guaranteed to the lane of the rate, 0.0 to 1.0."""
+        return float(dict(_pairs(self.lane_shares)).get(lane, 0)) / WHOLE
 
     @property
     def has_credentials(self) -> bool:

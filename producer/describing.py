@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tagmill.producer.display import NO_WORKER, duration
+from tagmill.producer.display import duration, no_worker
 from tagmill.worker.models import Json
 
 NAMED_CHUNKS = 4  #: of a worker
@@ -14,7 +14,7 @@ def describe_details(details: Json) -> list[str]:
     """Return lines, indented, to follow the summary's; none for a run of which all is said there."""
     lines = [*_errors(details["errors"])]
     if details["run"]["state"] == "running":
-        lines += [_pace(details), *_held_back(details), *_workers(details["workers"])]
+        lines += [_pace(details), *_held_back(details), *_workers(details)]
         lines += _foreign(details["foreign_messages"])
     return [f"  {line}" for line in lines]
 
@@ -55,14 +55,15 @@ def _held_back(details: Json) -> Iterator[str]:
         yield f"slowed down to {limiter['share_of_rate']:.0%} of the rate after throttling, recovering"
 
 
-def _workers(workers: list[Json] | None) -> Iterator[str]:
+def _workers(details: Json) -> Iterator[str]:
+    workers: list[Json] | None = details["workers"]
     if workers is None:
         return
     for worker in workers:
         kind = f"{worker['processes']} processes" if worker["alive"] else "dead"
         yield f"worker {worker['name']} ({kind}): {_chunks(worker['chunks'])}"
     if not any(worker["alive"] for worker in workers):
-        yield NO_WORKER
+        yield no_worker(details["lane"])
 
 
 def _foreign(messages: dict[str, int] | None) -> Iterator[str]:

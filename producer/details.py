@@ -39,6 +39,7 @@ class Details:
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "run": summary,
             "kind": live.current.kind.value,
+            "lane": live.spec.lane,
             "source": live.spec.source.get("uri"),
             "created_at": live.spec.created_at,
             "planning": live.planning,
@@ -46,7 +47,7 @@ class Details:
             "caps": {name: getattr(effective(live.spec, control), name) for name in CAPS},
             "errors": live.errors(),
             "pace": self._paced(summary, waits, going=going),
-            "workers": self._ask(lambda board: _workers(board, live.run_id)),
+            "workers": self._ask(lambda board: _workers(board, live.run_id, live.spec.lane)),
             "limiter": account and self._ask(lambda board: _limiter(board, account)),
             "breaker": account and self._ask(lambda board: _breaker(board, account)),
             "foreign_messages": self._ask(lambda board: board.insight.foreign_messages()),
@@ -82,9 +83,9 @@ class Details:
             return None
 
 
-def _workers(board: Board, run_id: str) -> list[Json]:
-    """Live workers, and dead ones that still hold chunks of the run."""
-    alive, held = board.workers(), board.insight.holds(run_id)
+def _workers(board: Board, run_id: str, lane: str) -> list[Json]:
+    """Live workers of its lane, and dead ones that still hold chunks of the run."""
+    alive, held = board.workers(lane), board.insight.holds(run_id)
     names = sorted(alive.keys() | {hold.holder for hold in held})
     return [
         {

@@ -16,9 +16,13 @@ from tagmill.worker.models import Json
 from tagmill.worker.pace import Pace, Sample
 from tagmill.worker.state.pulse import Waits
 
-NO_WORKER = "no worker is alive: start `tagmill worker`"
 LINE_SECONDS = 10.0
 Print = Callable[[str], None]
+
+
+def no_worker(lane: str) -> str:
+    """Why nothing moves in a lane that nobody serves, and what to do."""
+    return f"no worker serves the lane {lane}: start `tagmill worker`"
 
 
 def settled(summary: Json) -> int:
@@ -45,7 +49,7 @@ class Display:
     def __init__(self, pace: Pace, clock: Callable[[], float] = time.monotonic) -> None:
         self.pace, self._clock = pace, clock
         self.waits: Callable[[], Waits] = Waits
-        self.workers: Callable[[], int] = lambda: 1  #: how many are alive
+        self.trouble: Callable[[], str | None] = lambda: None  #: why nothing moves, if that is known
 
     def __enter__(self) -> Self:
         return self
@@ -60,8 +64,8 @@ class Display:
             self.pace.limit_to(waits.limit or self.pace.limit)
             sample = Sample(self._clock(), settled(summary), waits.held_seconds, waits.lane_seconds)
             self.pace.note(sample)
-            line = describe(summary, self.pace)
-            self.show(summary, line if self.workers() else f"{line} · {NO_WORKER}", planning=planning)
+            line, trouble = describe(summary, self.pace), self.trouble()
+            self.show(summary, f"{line} · {trouble}" if trouble else line, planning=planning)
 
     def show(self, summary: Json, line: str, *, planning: bool) -> None: ...
 

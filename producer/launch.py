@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from tagmill.config.settings import Settings
-from tagmill.producer.display import NO_WORKER, Display, open_display
+from tagmill.producer.display import Display, no_worker, open_display
 from tagmill.producer.embedded import Embedded
 from tagmill.producer.follow import Follower, refilling
 from tagmill.producer.interrupts import Interrupt, interrupts
@@ -147,8 +147,8 @@ class Launch:
         if detach:
             with self.planner() as planner:
                 planner.join()
-            if not board.workers():
-                print(NO_WORKER, file=sys.stderr)  # noqa: T201 - for the user, beside the summary
+            if not board.workers(self.spec.lane):
+                print(no_worker(self.spec.lane), file=sys.stderr)  # noqa: T201 - for the user, beside the summary
             return LiveRun(self.runs.files, self.spec.run_id, board).summary()
         with self._display() as display, interrupts(display.print_line, LEAVING) as interrupt:
             return self._follow(board, redis_url, display, interrupt, None)
@@ -160,7 +160,8 @@ class Launch:
     ) -> Json:
         display.waits = lambda: board.waits(self.spec.run_id)
         if embedded is None:
-            display.workers = lambda: len(board.workers())
+            lane = self.spec.lane
+            display.trouble = lambda: None if board.workers(lane) else no_worker(lane)
         live = LiveRun(self.runs.files, self.spec.run_id, board)
         with (
             self.planner() as planner,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tagmill.config.settings import Settings
+from tagmill.producer.display import no_worker
 from tagmill.producer.launch import open_runs
 from tagmill.producer.listeners.base import Delivery, Feed
 from tagmill.producer.listeners.listener import Listener
@@ -56,6 +58,8 @@ def open_listener(
     spec, probes = clear(settings, prepare(settings, source, run), source, dialogue)
     template = dataclasses.replace(spec, lane=options.lane, dedupe="off")
     board, files = open_board(settings, settings.redis_url), open_runs(settings).files
+    if not board.workers(options.lane):
+        print(no_worker(options.lane), file=sys.stderr)  # noqa: T201 - for the user, beside the log
     runs = EventRuns(
         files, template, options.name, prepare=lambda run_id: _keep_probes(files, run_id, probes)
     )

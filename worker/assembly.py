@@ -43,7 +43,7 @@ from tagmill.worker.state.connection import connect
 from tagmill.worker.state.denials import Denials
 from tagmill.worker.state.jobs import Jobs
 from tagmill.worker.state.keys import Keys
-from tagmill.worker.state.limiter import Limiter, account_scope
+from tagmill.worker.state.limiter import Limiter, Share, account_scope, lane_scope
 from tagmill.worker.state.turns import Turns
 from tagmill.worker.store.opening import open_files
 from tagmill.worker.store.passes import Passes, PassKind, PassSpec
@@ -121,7 +121,8 @@ class Assembly:
     def _equipment(self, spec: RunSpec, current: PassSpec, probes: Probes) -> Equipment:
         account = account_id(self._settings)
         windows = [(account_scope(account), account_rate(self._settings))]
-        limiter = Limiter(self._redis, self._keys, windows, account)
+        share = Share(lane_scope(account, spec.lane), self._settings.share_of(spec.lane))
+        limiter = Limiter(self._redis, self._keys, windows, account, share)
         engine = self._engine(spec, current.kind, limiter)
         transfers = Transfers(
             s3=self._s3,

@@ -286,9 +286,11 @@ def test_waits_are_sums_since_the_beginning(board: Board, client: redis.Redis, k
 
 def test_live_workers_are_those_that_spoke_lately(board: Board, client: redis.Redis, keys: Keys) -> None:
     board.note_worker("one", 4)
-    board.note_worker("two", 2)
+    board.note_worker("two", 2, ["events"])
     client.hset(keys.workers(), "silent", json.dumps({"at": time.time() - LONG, "processes": 8}))
     assert board.workers() == {"one": 4, "two": 2}
+    assert board.workers("events") == {"one": 4, "two": 2}
+    assert board.workers("backfill") == {"one": 4}
     assert board.processes() == 6
     board.forget_worker("one")
     assert board.processes() == 2

@@ -5,7 +5,7 @@ from typing import Any
 from fakes.runs import FIRST_PASS, a_spec
 
 from tagmill.producer.describing import describe_details
-from tagmill.producer.display import NO_WORKER
+from tagmill.producer.display import no_worker
 from tagmill.worker.counts import Counts
 from tagmill.worker.models import Json
 from tagmill.worker.summary import summary
@@ -22,7 +22,15 @@ CALM = {"limiter": {"blocked_s": 0.0, "share_of_rate": 1.0}, "breaker": {"open_s
 
 def details(**changes: Any) -> Json:
     going = summary(a_spec(), FIRST_PASS, location="", planned=12, counts=Counts(tagged=3))
-    told: Json = {"run": going, "errors": {}, "planning": False, "pace": PACE, "workers": [], **CALM}
+    told: Json = {
+        "run": going,
+        "errors": {},
+        "lane": "backfill",
+        "planning": False,
+        "pace": PACE,
+        "workers": [],
+        **CALM,
+    }
     return told | changes
 
 
@@ -60,7 +68,7 @@ def test_dead_workers_and_their_chunks_are_named_and_that_nobody_lives() -> None
     lines = describe_details(details(workers=[worker(*names, alive=False)]))
     assert lines[1:] == [
         "  worker vm-1 (dead): 00000000-00000, 00000000-00010, 00000000-00020, 00000000-00030 and 2 more",
-        f"  {NO_WORKER}",
+        f"  {no_worker('backfill')}",
     ]
     assert describe_details(details(workers=[worker()]))[1].endswith(": no chunk of this run")
 

@@ -33,6 +33,7 @@ def test_every_setting_arrives_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "concurrency": 3,
         "processes": 2,
         "lanes": "events,backfill",
+        "lane_shares": "events=62.5,backfill=20",
         "engine": "filestack-workflow",
         "workflow_id": "11111111-2222-4333-8444-555555555555",
         "task_name": "tags_1",

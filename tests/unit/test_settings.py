@@ -75,10 +75,26 @@ def test_places_for_tags_are_named_in_any_order(folder: Path, written: str, read
     assert load_settings().write_back == read
 
 
+@pytest.mark.parametrize(
+    ("said", "shares"),
+    [
+        (None, [0.5, 0.3, 0.2]),
+        ("backfill = 25%, events=75", [0.75, 0.0, 0.25]),
+        ({"nightly": 100, "events": 0}, [0.0, 1.0, 0.0]),
+    ],
+)
+def test_lanes_have_their_shares_of_the_rate(said: object, shares: list[float]) -> None:
+    settings = load_settings({"lane_shares": said})
+    assert [settings.share_of(lane) for lane in ("events", "nightly", "backfill")] == shares
+
+
 # --- what is refused --------------------------------------------------------------------------------------
 
 REDIS_RULE = "write redis://host:port/db, rediss://host:port/db or unix:///path"
 HTTP_RULE = "write an http:// or https:// address, without user and password"
+SHARES_RULE = (
+    "write percentages, 100 at most together, of events, nightly, backfill, such as events=50,backfill=20"
+)
 RATE_RULE = "write calls per unit, such as 20/s or 20/s,5000/d (units s, m, h, d)"
 
 
@@ -91,6 +107,11 @@ RATE_RULE = "write calls per unit, such as 20/s or 20/s,5000/d (units s, m, h, d
         ("rate", "5", RATE_RULE),
         ("rate", "5/w", RATE_RULE),
         ("rate", "5/s,", RATE_RULE),
+        ("lane_shares", "events", SHARES_RULE),
+        ("lane_shares", "events=half", SHARES_RULE),
+        ("lane_shares", "uploads=50", SHARES_RULE),
+        ("lane_shares", "events=50,events=20", SHARES_RULE),
+        ("lane_shares", "events=80,backfill=21", SHARES_RULE),
         ("redis_url", "localhost:6379", REDIS_RULE),
         ("redis_url", "http://localhost", REDIS_RULE),
         ("redis_url", "redis://localhost:port", REDIS_RULE),

@@ -323,13 +323,14 @@ class Board:
         with translated():
             self._redis.hdel(self._keys.workers(), name)
 
-    def workers(self) -> dict[str, int]:
-        """Return the live workers and the number of their processes."""
+    def workers(self, lane: str | None = None) -> dict[str, int]:
+        """Return the live workers, of that lane or all, and the number of their processes."""
         with translated():
             now = self._now()
             found: dict[bytes, bytes] = self._redis.hgetall(self._keys.workers())
         values = {name.decode(): orjson.loads(value) for name, value in found.items()}
-        return {name: v["processes"] for name, v in values.items() if now - v["at"] < WORKER_SECONDS}
+        alive = {name: value for name, value in values.items() if now - value["at"] < WORKER_SECONDS}
+        return {name: v["processes"] for name, v in alive.items() if lane is None or lane in v["lanes"]}
 
     def processes(self) -> int:
         return sum(self.workers().values())

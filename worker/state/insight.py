@@ -10,7 +10,13 @@ import redis
 from tagmill.worker.state.breaker import BreakerSnapshot
 from tagmill.worker.state.connection import lua, translated
 from tagmill.worker.state.keys import Keys
-from tagmill.worker.state.limiter import MICROSECONDS, LimiterSnapshot, account_scope, reserve_arguments
+from tagmill.worker.state.limiter import (
+    MICROSECONDS,
+    NO_SHARE,
+    LimiterSnapshot,
+    account_scope,
+    reserve_arguments,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,8 @@ class Insight:
 
     def limiter(self, account: str) -> LimiterSnapshot:
         """Return what throttling left of the account's rate; consumes nothing."""
-        keys = [self._keys.slowdown(account), self._keys.limit(account_scope(account))]
+        scopes = (NO_SHARE.scope, account_scope(account))
+        keys = [self._keys.slowdown(account), *map(self._keys.limit, scopes)]
         with translated():
             _, blocked, factor, *_ = self._reserve(keys=keys, args=reserve_arguments(0, [1.0]))
         return LimiterSnapshot(blocked / MICROSECONDS, factor / MICROSECONDS)

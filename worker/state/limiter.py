@@ -1,7 +1,10 @@
 """The account's rate, shared by the whole fleet: calls are sent in time slots handed out by Redis.
 
-A lane waits for its slot, so calls leave evenly however many processes share the rate. What a process may be
+A call waits for its slot, so calls leave evenly however many processes share the rate. What a process may be
 late, catch up or shift adds up to 0.17 s: no second sees more than 1.17 times the rate, plus one call.
+
+Slots within the share of a run's lane may lie further ahead than others. So whatever other lanes ask for, they
+stand in line behind `HORIZON_SECONDS` of others' calls at most; what a lane does not use others have.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from tagmill.worker.state.keys import Keys
 
 MICROSECONDS = 1_000_000
 HORIZON_SECONDS = 0.25  #: slots are reserved no further ahead
+SHARE_AHEAD_SECONDS = 0.25  #: within its share a lane may have been faster than its pace by so much
+SHARE_HORIZON_SECONDS = HORIZON_SECONDS + SHARE_AHEAD_SECONDS  #: room for all shares behind what is lent out
 LATE_SECONDS = 0.1  #: a slot missed by more is replaced: sent late, it would crowd the next ones
 CATCH_UP_SECONDS = 0.03
 SHIFT_SECONDS = 0.04
@@ -50,6 +55,17 @@ class LimiterSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What is guaranteed to all calls of one scope, such as the runs of a lane, of the account's rate."""
+
+    scope: str
+    part: float  #: 0.0 to 1.0
+
+
+NO_SHARE = Share("", 0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class Reservation:
     """Seconds, counted from `at`, which is Redis' own time."""
 
@@ -76,14 +92,19 @@ class Limiter:
         keys: Keys,
         windows: Sequence[tuple[str, Rate]],
         account: str,
+        share: Share = NO_SHARE,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`windows`: a rate for each scope; the account's first, which runs with other scopes share."""
+        """`windows`: a rate for each scope; the account's first, which runs with other scopes share.
+
+        Without a share of its own a limiter has what others leave.
+        """
         self.held_seconds = 0.0
         self.account = account
-        self._keys, self._rates, self._slowdown = keys, dict(windows), keys.slowdown(account)
+        self._keys, self._rates, self._share = keys, dict(windows), share
+        self._slowdown = keys.slowdown(account)
         self._reserve_script = Script(redis, "limiter_reserve")
         self._block_script = Script(redis, "limiter_block")
         self._clock, self._sleep = clock, sleep
@@ -110,7 +131,7 @@ class Limiter:
         """Take a permit that nobody waits for and return 0.0, or the seconds until there may be one."""
         if self._count_waiting():
             return PAUSE_SECONDS
-        now = await self.reserve(1, horizon=0.0)
+        now = await self.reserve(1, ahead=False)
         self._note_block(now.blocked)
         return 0.0 if now.slots else max(now.next_slot, PAUSE_SECONDS)
 
@@ -139,12 +160,14 @@ class Limiter:
         now = await self.reserve(0)
         return LimiterSnapshot(now.blocked, now.factor)
 
-    async def reserve(self, count: int, horizon: float = HORIZON_SECONDS) -> Reservation:
-        """Take up to `count` slots, as many as lie within so many seconds."""
+    async def reserve(self, count: int, *, ahead: bool = True) -> Reservation:
+        """Take up to `count` slots, as many as lie within the horizon; not `ahead`: that are due now."""
         before = self._clock()
         answer = await self._reserve_script(
-            [self._slowdown, *map(self._keys.limit, self._rates)],
-            reserve_arguments(count, [rate.per_second for rate in self._rates.values()], horizon),
+            [self._slowdown, *map(self._keys.limit, (self._share.scope, *self._rates))],
+            reserve_arguments(
+                count, [rate.per_second for rate in self._rates.values()], self._share.part, ahead=ahead
+            ),
         )
         at, blocked, factor, next_slot, ask_again, *slots = (part / MICROSECONDS for part in answer)
         self._compare_clocks(at, before, self._clock())
@@ -243,16 +266,23 @@ class Limiter:
 
 
 def reserve_arguments(
-    count: int, per_second: Iterable[float], horizon: float = HORIZON_SECONDS
+    count: int, per_second: Iterable[float], share: float = 0.0, *, ahead: bool = True
 ) -> list[float]:
     """Return the arguments of the script `limiter_reserve`; `per_second`: the rate of each scope."""
-    times = (horizon, SHIFT_SECONDS, CATCH_UP_SECONDS, RECOVERY_SECONDS)
-    return [count, *map(_us, times), *(MICROSECONDS / rate for rate in per_second)]
+    horizons = (HORIZON_SECONDS, SHARE_HORIZON_SECONDS) if ahead else (0.0, 0.0)
+    times = (SHARE_AHEAD_SECONDS, SHIFT_SECONDS, CATCH_UP_SECONDS, RECOVERY_SECONDS)
+    intervals = (MICROSECONDS / rate for rate in per_second)
+    return [count, *map(_us, horizons), share, *map(_us, times), *intervals]
 
 
 def account_scope(account: str) -> str:
     """Where the account's own rate is kept."""
     return f"account:{account}"
+
+
+def lane_scope(account: str, lane: str) -> str:
+    """Where it is kept how much of its share a lane has used."""
+    return f"lane:{account}:{lane}"
 
 
 def run_scope(run_id: str) -> str:
