@@ -11,7 +11,7 @@ from tagmill.worker.state.limiter import Limiter
 
 
 class Timeline:
-    """Reservations in a Redis whose time passes as told: what it stored is moved to where it would be then."""
+    """Reservations in a Redis whose time passes as told: what it stored is moved accordingly."""
 
     def __init__(self, redis: Redis, keys: Keys, account: str) -> None:
         self._redis, self._passed = redis, 0.0

@@ -3,8 +3,8 @@
 A call waits for its slot, so calls leave evenly however many processes share the rate. What a process may be
 late, catch up or shift adds up to 0.17 s: no second sees more than 1.17 times the rate, plus one call.
 
-Slots within the share of a run's lane may lie further ahead than others. So whatever other lanes ask for, they
-stand in line behind `HORIZON_SECONDS` of others' calls at most; what a lane does not use others have.
+Slots within the share of a run's lane may lie further ahead than others. So whatever other lanes ask for, its
+calls stand behind `HORIZON_SECONDS` of theirs at most; what a lane does not use others have.
 """
 
 from __future__ import annotations
