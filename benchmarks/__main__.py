@@ -16,6 +16,7 @@ from benchmarks import (
     export,
     foreseeing,
     incremental,
+    lanes,
     limiter,
     planning,
     rates,
@@ -31,6 +32,7 @@ from benchmarks.tables import Table, keep, machine
 SUBJECTS: dict[str, Callable[[], Iterator[Table]]] = {
     "throughput": throughput.tables,
     "limiter": limiter.tables,
+    "lanes": lanes.tables,
     "budget": budget.tables,
     "rates": rates.tables,
     "startup": startup.tables,
