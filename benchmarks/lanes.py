@@ -15,7 +15,7 @@ from multiprocessing.synchronize import Barrier
 from servers.redis import running_redis
 
 from benchmarks.tables import Row, Table
-from tagmill.config.settings import Settings
+from tagmill.config.settings import load_settings
 from tagmill.worker.rate import Rate
 from tagmill.worker.state.connection import connect
 from tagmill.worker.state.keys import Keys
@@ -52,7 +52,7 @@ def measure(flood: Mapping[str, int], rate: int) -> Row:
     calls, came = _calls(flood, rate)
     start, end = came + YIELD_SECONDS, came + TOGETHER_SECONDS
     rates = {lane: sum(start <= at < end for at in calls[lane]) / (end - start) for lane in flood}
-    shares = {lane: Settings().share_of(lane) for lane in flood}
+    shares = {lane: load_settings().share_of(lane) for lane in flood}
     return {
         "rate": rate,
         **{f"{lane}/s": rates.get(lane, 0.0) for lane in ("events", "nightly", "backfill")},
@@ -104,7 +104,7 @@ def _send(
 
 async def _flood(redis_url: str, lane: str, rate: int, times: list[float], seconds: float) -> None:
     windows = [(account_scope(ACCOUNT), Rate.parse(f"{rate}/s"))]
-    share = Share(lane_scope(ACCOUNT, lane), Settings().share_of(lane))
+    share = Share(lane_scope(ACCOUNT, lane), load_settings().share_of(lane))
     async with connect(redis_url) as redis:
         limiter = Limiter(redis, Keys("benchmark"), windows, ACCOUNT, share)
         with contextlib.suppress(TimeoutError):

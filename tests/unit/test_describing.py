@@ -29,6 +29,7 @@ def details(**changes: Any) -> Json:
         "planning": False,
         "pace": PACE,
         "workers": [],
+        "foreign_messages": {},
         **CALM,
     }
     return told | changes

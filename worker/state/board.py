@@ -324,13 +324,13 @@ class Board:
             self._redis.hdel(self._keys.workers(), name)
 
     def workers(self, lane: str | None = None) -> dict[str, int]:
-        """Return the live workers, of that lane or all, and the number of their processes."""
+        """Return the live workers, of that lane or all, and their processes; an older one names no lanes."""
         with translated():
             now = self._now()
             found: dict[bytes, bytes] = self._redis.hgetall(self._keys.workers())
         values = {name.decode(): orjson.loads(value) for name, value in found.items()}
         alive = {name: value for name, value in values.items() if now - value["at"] < WORKER_SECONDS}
-        return {name: v["processes"] for name, v in alive.items() if lane is None or lane in v["lanes"]}
+        return {name: v["processes"] for name, v in alive.items() if lane in {None, *v.get("lanes", LANES)}}
 
     def processes(self) -> int:
         return sum(self.workers().values())
