@@ -1,14 +1,24 @@
-"""What a run leaves in the run store, in bytes for each image: objects of a bucket, ten tags each."""
+"""What a run leaves in the run store, in bytes for each image, and what it asks of one in S3."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import random
+import re
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from moto.server import ThreadedMotoServer
+from servers.s3 import S3UnderTest
+
+from benchmarks.handles import made_up_handles
+from benchmarks.stage import await_, program, running, spent_by, stage
 from benchmarks.tables import Row, Table
 from tagmill.worker.compaction import Compaction
 from tagmill.worker.models import Answer, ImageRef, Outcome, S3Object, Status, Write, WriteStatus
@@ -23,6 +33,7 @@ from tagmill.worker.store.runs import RunSpec
 
 SHARDS, SHARD_SIZE, CHUNK_SIZE = 5, 10_000, 1_000
 TAGS, VOCABULARY = 10, 2_000  #: of an image, of a library
+HANDLES, RATE, CHUNK_SIZES = 2_000, "100/s", (1_000, 50)  #: the difference is what a chunk asks for
 RUN = RunSpec("benchmark", "2026-01-01T00:00:00+00:00", {}, "benchmark", ("metadata",))
 
 
@@ -31,6 +42,53 @@ def tables() -> Iterator[Table]:
         _run(Folder(folder))
         found = list(_sizes(Path(folder) / run_folder(RUN.run_id)))
     yield Table(f"Bytes in the run store, {SHARDS * SHARD_SIZE} images of {TAGS} tags each", found)
+    rows = [asked(chunk_size) for chunk_size in CHUNK_SIZES]
+    yield Table(f"Requests to a run store in S3, {HANDLES} handles at {RATE}, from planned to done", rows)
+
+
+def asked(chunk_size: int) -> Row:
+    """Plan and work with the run store in a bucket, and count what is asked of it meanwhile."""
+    with counted_s3() as (url, seen), stage() as here:
+        s3 = S3UnderTest(url)
+        bucket = f"runs-{chunk_size}"  # the server keeps them as long as this process lives
+        s3.client().create_bucket(Bucket=bucket)
+        settings = {"run_store": f"s3://{bucket}/store", "rate": RATE, "chunk_size": chunk_size}
+        environment = here.environment(**settings) | s3.environment
+        listed = here.folder / "handles.txt"
+        listed.write_text("".join(f"{handle}\n" for handle in made_up_handles(HANDLES)))
+        command = [*program("tagmill.producer.cli.main"), "run", str(listed), "--run-id", RUN.run_id]
+        spent_by([*command, "--detach", "--shared-path"], environment)
+        seen.clear()
+        began = time.monotonic()
+        with running(program("tagmill.worker.serve"), environment):
+            await_(lambda: seen["summary"] > 0)
+        return {"chunks": HANDLES // chunk_size, "seconds": time.monotonic() - began} | {
+            kind: seen[kind] for kind in ("GET", "HEAD", "PUT", "LIST")
+        }
+
+
+@contextlib.contextmanager
+def counted_s3() -> Iterator[tuple[str, Counter[str]]]:
+    """Yield moto's S3 and how often it was asked for what; `summary`: puts of a run's summary."""
+    seen: Counter[str] = Counter()
+
+    def count(record: logging.LogRecord) -> bool:
+        method, path = re.findall(r"([A-Z]+) (/\S*)", record.getMessage())[0]  # in colours
+        seen["LIST" if "list-type=2" in path else method] += 1
+        seen["summary"] += method == "PUT" and path.endswith("/summary.json")
+        return False
+
+    server_log = logging.getLogger("werkzeug")
+    server_log.setLevel(logging.INFO)
+    server_log.addFilter(count)
+    server = ThreadedMotoServer("127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}", seen
+    finally:
+        server.stop()
+        server_log.removeFilter(count)
 
 
 def _sizes(run: Path) -> Iterator[Row]:
