@@ -30,7 +30,7 @@ class Claims:
                     self._look_into(run_id, number, workflow)
 
     def hold(self, event: Event) -> bool:
-        """Whether a run started that job, or may have: its id is not told, or the answer to its start was lost."""
+        """Whether a run started that job, or may have: an id was not told, now or at its start."""
         of_source, job_id = (str(event.text["workflow"]), event.source), event.text.get("jobid")
         return str(job_id) in self._ids or of_source in (self._without_id if job_id else self._sources)
 
