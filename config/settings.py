@@ -249,6 +249,7 @@ class Settings(BaseSettings):
         None, pattern=r"^[A-Za-z0-9._-]+(,[A-Za-z0-9._-]+)*$"
     )  #: one's own, joined by commas: write-back may reach what handles keep there
     s3_endpoint_url: HttpUrl | None = None
+    list_workers: int = Field(1, ge=1, le=64)  #: requests at once that list a bucket
 
     webhooks: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")], WebhookEndpoint] = Field(
         default={}, repr=False

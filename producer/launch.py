@@ -187,8 +187,13 @@ class Launch:
         told = self.current.number == 0 and self.spec.open_until is not None
         if told or self.current.kind is PassKind.FOLLOWERS:
             return Background(lambda _: None, "planner")  # events plan it, or whoever refills does
+        endpoint, list_workers = self.settings.s3_endpoint_url, self.settings.list_workers
         planner = pass_planner(
-            self.runs, self.spec, self.current, lambda: listing_client(self.settings.s3_endpoint_url)
+            self.runs,
+            self.spec,
+            self.current,
+            lambda: listing_client(endpoint, list_workers),
+            list_workers,
         )
         return Background(planner.run, "planner")
 

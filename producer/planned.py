@@ -71,7 +71,8 @@ def finish_plan(settings: Settings, spec: RunSpec, say: Say) -> Json:
     runs = open_runs(settings)
     plan = Plan(runs.files, spec.run_id, 0)
     current = Passes(runs.files, spec.run_id).read(0)
-    planner = pass_planner(runs, spec, current, lambda: listing_client(settings.s3_endpoint_url))
+    endpoint, list_workers = settings.s3_endpoint_url, settings.list_workers
+    planner = pass_planner(runs, spec, current, lambda: listing_client(endpoint, list_workers), list_workers)
     with Background(planner.run, "planner") as planning:
         while not planning.wait(PROGRESS_SECONDS):
             say(f"{plan.planned():,} images planned")

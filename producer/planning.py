@@ -35,11 +35,16 @@ NO_LIMIT = sys.maxsize
 REVISIONS_PER_SECOND = 100.0  #: images that a pass without calls is expected to write back
 
 
-def reopen_source(runs: Runs, spec: RunSpec, s3_client: Callable[[], S3Client]) -> Source:
+def reopen_source(
+    runs: Runs, spec: RunSpec, s3_client: Callable[[], S3Client], list_workers: int = 1
+) -> Source:
     """Open the source that the run was created with; lists come from their copy in the run."""
     chosen = SourceSpec.from_json(spec.source)
     source = open_source(
-        chosen, s3_client=s3_client, open_input=lambda name: runs.open_input(spec.run_id, name)
+        chosen,
+        s3_client=s3_client,
+        open_input=lambda name: runs.open_input(spec.run_id, name),
+        list_workers=list_workers,
     )
     return source if chosen.input is None else Present(source, lambda: deleted_handles(runs.files))
 
@@ -56,10 +61,16 @@ def refuse_empty(source: Source) -> None:
     raise NotFoundError(f"no images in {source.describe()}" + (f" (passed over: {seen})" if seen else ""))
 
 
-def pass_planner(runs: Runs, spec: RunSpec, current: PassSpec, s3_client: Callable[[], S3Client]) -> Planner:
+def pass_planner(
+    runs: Runs,
+    spec: RunSpec,
+    current: PassSpec,
+    s3_client: Callable[[], S3Client],
+    list_workers: int = 1,
+) -> Planner:
     """Plan the library in the first pass, rows of the run in later ones."""
     if current.number == 0:
-        return make_planner(runs, spec, reopen_source(runs, spec, s3_client))
+        return make_planner(runs, spec, reopen_source(runs, spec, s3_client, list_workers))
     revision = Revision(runs.files, spec.run_id, current)
     rate = _images_per_second(spec) if current.kind is PassKind.RETRY else REVISIONS_PER_SECOND
     return Planner(

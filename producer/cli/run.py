@@ -95,6 +95,7 @@ def run(  # noqa: PLR0913 - an option each
     pipeline: Annotated[
         str | None, typer.Option(help="File of the tasks that each image is asked for.")
     ] = None,
+    list_workers: Annotated[int | None, typer.Option(help="Requests at once that list a bucket.")] = None,
     chunk_size: Annotated[int | None, typer.Option(help="Images per Celery task.")] = None,
     max_calls: MaxCalls = None,
     max_cost: MaxCost = None,

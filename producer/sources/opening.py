@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 
 
 def open_source(
-    spec: SourceSpec, *, s3_client: Callable[[], S3Client], open_input: Callable[[str], BinaryIO]
+    spec: SourceSpec,
+    *,
+    s3_client: Callable[[], S3Client],
+    open_input: Callable[[str], BinaryIO],
+    list_workers: int = 1,
 ) -> Source:
     """Nothing is read before the first item; `open_input` gives what is under the run's `input/` by name."""
     if spec.input is not None:
         return _open_list(spec, spec.input, s3_client, open_input)
     if spec.kind is Kind.S3:
-        return S3Listing(s3_client, spec.bucket, spec.prefix, spec.filters)
+        return S3Listing(s3_client, spec.bucket, spec.prefix, spec.filters, list_workers=list_workers)
     if spec.kind is Kind.FOLDER:
         return Folder(spec.path, spec.filters)
     raise ValueError("a list without its copy")

@@ -18,12 +18,12 @@ RETRIES = 4
 _ISO_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z")
 
 
-def listing_client(endpoint_url: str | None = None) -> S3Client:
-    """A client for one listing at a time, which repeats what fails for the moment."""
+def listing_client(endpoint_url: str | None = None, connections: int = 1) -> S3Client:
+    """A client for listings on so many threads, which repeats what fails for the moment."""
     session = botocore.session.get_session()
     # botocore's own parser takes three quarters of the time of a listing (docs/sources.md).
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=quick_timestamp)
-    return s3_client(endpoint_url, connections=1, retries=RETRIES, session=session)
+    return s3_client(endpoint_url, connections=connections, retries=RETRIES, session=session)
 
 
 def quick_timestamp(value: Any) -> datetime:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from botocore.parsers import ResponseParserError
@@ -11,6 +12,7 @@ from tagmill.producer.sources.base import Cursor, Filters, Listed
 from tagmill.producer.sources.filtering import Sieve, Skip, listed
 from tagmill.producer.sources.quantities import rfc3339
 from tagmill.producer.sources.s3_errors import translated
+from tagmill.producer.sources.split_listing import Page, SplitListing
 from tagmill.worker.capabilities import SCRATCH_NAME
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.models import ImageRef, S3Object
@@ -40,12 +42,15 @@ class S3Listing:
         filters: Filters,
         *,
         page_size: int = PAGE_SIZE,
+        list_workers: int = 1,
     ) -> None:
+        """`list_workers`: threads that list at once; the client needs a connection for each."""
         self._client = client
         self._bucket = bucket
         self._prefix = prefix
         self._sieve = Sieve(filters)
         self._page_size = page_size
+        self._list_workers = list_workers
 
     def describe(self) -> str:
         return f"s3://{self._bucket}/{self._prefix}"
@@ -53,8 +58,8 @@ class S3Listing:
     def list(self, after: Cursor) -> Iterator[Listed]:
         """Also raise `RunError` when S3 fails on the way; the last item's cursor continues from there."""
         last = str(after.get("after", ""))
-        for page in self._pages(last):
-            for item in page.get("Contents", ()):
+        for page in self._pages(last) if self._list_workers == 1 else self._split_pages(last):
+            for item in page:
                 key = item["Key"]
                 if key <= last:
                     raise ConfigError(
@@ -64,7 +69,28 @@ class S3Listing:
                 last = key
                 yield listed(self._examine(key, item), {"after": key})
 
-    def _pages(self, after: str) -> Iterator[ListObjectsV2OutputTypeDef]:
+    def _split_pages(self, after: str) -> Iterator[Sequence[ObjectTypeDef]]:
+        client, page_size = self._client(), self._page_size
+
+        def fetch(behind: str, *, started: bool = True, probe: bool = False) -> Page:
+            with translated(self._bucket, started=started):
+                page = client.list_objects_v2(
+                    Bucket=self._bucket,
+                    Prefix=self._prefix,
+                    MaxKeys=1 if probe else page_size,
+                    StartAfter=behind,
+                )
+                items, is_last = page.get("Contents", ()), not page.get("IsTruncated", True)
+                if not is_last and not items:
+                    raise ResponseParserError("not a page of a listing")
+            return Page(items, is_last)  # type: ignore[arg-type]  # dictionaries of a known form are some, too
+
+        for page in SplitListing(fetch, self._prefix, self._list_workers).pages(after):
+            for item in page:
+                item["LastModified"] = datetime.fromisoformat(item["LastModified"])
+            yield page  # type: ignore[misc]  # as above
+
+    def _pages(self, after: str) -> Iterator[Sequence[ObjectTypeDef]]:
         request: ListObjectsV2RequestPaginateTypeDef = {
             "Bucket": self._bucket,
             "Prefix": self._prefix,
@@ -76,7 +102,7 @@ class S3Listing:
             pages = iter(self._client().get_paginator("list_objects_v2").paginate(**request))
             page = _next_whole(pages)
         while page is not None:
-            yield page
+            yield page.get("Contents", ())
             with translated(self._bucket, started=True):
                 page = _next_whole(pages)
 

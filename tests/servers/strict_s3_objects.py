@@ -89,7 +89,7 @@ def delete_object(store: Store, request: Request) -> Response:
 
 def list_objects_v2(store: Store, request: Request) -> Response:
     query, objects = request.query, _visible(store.bucket(request.bucket))
-    after = query.get("continuation-token") or query.get("start-after", "")
+    after = unquote(query.get("continuation-token", "")) or query.get("start-after", "")
     found = sorted(key for key in objects if key.startswith(query.get("prefix", "")) and key > after)
     page = found[: int(query.get("max-keys", 1000))]
     more = f"<NextContinuationToken>{quote(page[-1])}</NextContinuationToken>" if page < found else ""
