@@ -256,7 +256,7 @@ class Settings(BaseSettings):
     )  #: by the name of the endpoint
     webhook_secrets: Annotated[WebhookSecrets | None, NoDecode] = None  #: of an endpoint `default`
     webhook_max_age: Duration | None = None  #: seconds; None: a signature does not grow old
-    webhook_grace: Duration = 60.0  #: seconds in which a run may say that a job is its own
+    webhook_grace: Duration = 120.0  #: seconds; longer than a lease, so that a run has named its jobs
 
     schedule: Tables = ()  #: tables, which whoever keeps them reads
 
