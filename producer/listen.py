@@ -13,7 +13,7 @@ from tagmill.producer.launch import open_runs
 from tagmill.producer.listeners.base import Delivery, Feed
 from tagmill.producer.listeners.listener import Listener
 from tagmill.producer.listeners.s3_reader import S3Reader
-from tagmill.producer.listeners.sqs import SqsFeed, open_queue
+from tagmill.producer.listeners.sqs import Queue, SqsFeed, open_queue
 from tagmill.producer.listeners.webhook_feed import WebhookFeed
 from tagmill.producer.preparation import RunOptions, clear, prepare
 from tagmill.producer.reach import open_board
@@ -83,7 +83,17 @@ def _open_feed(
         own = OwnWrites(client, template)
         return S3Reader(source, is_own=own.tells_of, own_principal=options.own_principal).read
 
-    dead_letters = open_queue(options.dead_letter_queue) if options.dead_letter_queue else None
-    feed = SqsFeed(open_queue(options.queue), dead_letters, new_reader)
+    feed = SqsFeed(open_queue(options.queue), _open_dead_letters(options), new_reader)
     feed.start()
     return feed
+
+
+def _open_dead_letters(options: ListenOptions) -> Queue | None:
+    """Raise `ConfigError` for a queue that could never take one."""
+    if options.dead_letter_queue is None:
+        return None
+    if options.dead_letter_queue == options.queue:
+        raise ConfigError("--dead-letter-queue is the --queue itself: what cannot be read would go round")
+    dead_letters = open_queue(options.dead_letter_queue)
+    dead_letters.check()
+    return dead_letters

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
+
+import orjson
 
 from tagmill.worker.models import Json, S3Object
 
@@ -28,8 +29,8 @@ class Created:
 def read_message(body: str) -> list[Created]:
     """Raise ValueError for what is none of the shapes. Nothing new: a test, or an event of another kind."""
     try:
-        return list(_read(json.loads(body)))
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        return list(_read(orjson.loads(body)))
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no event of S3: {type(error).__name__} {error}") from None
 
 
@@ -38,7 +39,7 @@ def _read(message: Json) -> Iterator[Created]:
         for record in message["Records"]:
             yield from _of_record(record)
     elif message.get("Type") == "Notification":
-        yield from _read(json.loads(message["Message"]))
+        yield from _read(orjson.loads(message["Message"]))
     elif message.get("source") == "aws.s3":
         yield from _of_event_bridge(message)
     elif message.get("Event") != "s3:TestEvent":
@@ -57,10 +58,10 @@ def _of_record(record: Json) -> Iterator[Created]:
         etag=_etag(found.get("eTag")),
         size=_size(found.get("size")),
         last_modified=at,
-        version_id=found.get("versionId") or None,
+        version_id=_optional(found.get("versionId")),
     )
     principal = record.get("userIdentity", {}).get("principalId")
-    yield Created(source, at, str(found.get("sequencer", "")), name == COPIED, principal)
+    yield Created(source, at, _optional(found.get("sequencer")) or "", name == COPIED, principal)
 
 
 def _of_event_bridge(message: Json) -> Iterator[Created]:
@@ -75,9 +76,9 @@ def _of_event_bridge(message: Json) -> Iterator[Created]:
         etag=_etag(found.get("etag")),
         size=_size(found.get("size")),
         last_modified=at,
-        version_id=found.get("version-id") or None,
+        version_id=_optional(found.get("version-id")),
     )
-    yield Created(source, at, str(found.get("sequencer", "")), detail.get("reason") == "CopyObject")
+    yield Created(source, at, _optional(found.get("sequencer")) or "", detail.get("reason") == "CopyObject")
 
 
 def _text(value: Any) -> str:
@@ -86,9 +87,16 @@ def _text(value: Any) -> str:
     return value
 
 
+def _optional(value: Any) -> str | None:
+    return _text(value) if value else None
+
+
 def _etag(value: Any) -> str | None:
-    return str(value).strip('"') if value else None
+    found = _optional(value)
+    return found.strip('"') if found else None
 
 
 def _size(value: Any) -> int | None:
-    return None if value is None else int(value)
+    if value is not None and (not isinstance(value, int) or value < 0):
+        raise ValueError(f"no event of S3: {value!r} is no size")
+    return value

@@ -70,6 +70,16 @@ class Queue:
         with self._translated():
             self._client.send_message(QueueUrl=self.url, MessageBody=body)
 
+    def check(self) -> None:
+        """Raise `NotFoundError` for a queue that is not there, unless that cannot be told."""
+        try:
+            with self._translated():
+                self._client.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])
+        except NotFoundError:
+            raise
+        except TaggingError:
+            log.debug("queue_not_checked", queue=self.url)
+
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         try:

@@ -45,7 +45,7 @@ class Keeper:
         self._runs, self._log = Runs(files), ScheduleLog(files, schedule.name)
         self._timing = {"cron": schedule.cron, "time_zone": str(schedule.time_zone)}
         self._over = 0  #: number of the newest start that was seen over
-        self._retry_at: datetime | None = None
+        self._failed: tuple[datetime, TaggingError] | None = None  #: when it is tried again, and why
         self._planning: Background | None = None
 
     def tick(self, now: datetime) -> None:
@@ -59,7 +59,7 @@ class Keeper:
         if slot is None or (start is not None and not self._is_over(start)):  # a later pass may go on
             return
         self.rest()  # of a run that was cancelled meanwhile
-        self._retry_at = None
+        self._failed = None
         begun = self._log.append(start, slot, self.schedule.run_id(slot), now)
         if begun is not None:
             log.info("slot_started", run_id=begun.run_id)
@@ -91,13 +91,13 @@ class Keeper:
             self._keep_rate(start, now)
 
     def _create(self, start: Start, now: datetime) -> bool:
-        """Return False while that fails; it has failed for good when the next slot is due."""
-        if self._retry_at is not None and now < self._retry_at:
-            return False
+        """Raise `TaggingError` while that fails; return False when it has for good, as the next slot is due."""
+        if self._failed is not None and now < self._failed[0]:
+            raise self._failed[1]
         try:
             self._starter.create(self.schedule, start.run_id, now)
         except TaggingError as error:
-            self._retry_at = now + RETRY
+            self._failed = (now + RETRY, error)
             if self._due(now) is None:
                 raise
             self._log.settle(start, Outcome(str(error)))

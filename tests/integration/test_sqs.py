@@ -116,6 +116,8 @@ def test_a_queue_that_is_not_there_is_refused_at_the_start(s3_server: S3UnderTes
     missing = open_queue(f"{s3_server.url}/123456789012/no-such-queue")
     with pytest.raises(NotFoundError, match="no queue"):
         SqsFeed(missing, None, lambda: read).start()
+    with pytest.raises(NotFoundError, match="no queue"):
+        missing.check()
 
 
 @pytest.mark.usefixtures("client")

@@ -74,6 +74,12 @@ def test_tests_and_what_creates_nothing_are_nothing_new(body: str) -> None:
         plain(record("b", "")),
         plain(record("b", "%FF") | {"s3": {"bucket": {"name": "b"}, "object": {"key": "%FF"}}}),
         plain(record("b", "k", size="large")),
+        plain(record("b", "k", size=10**30)),
+        plain(record("b", "k", size=-1)),
+        plain(record("b", "k", versionId=7)),
+        by_event_bridge("b", "\ud800.jpg"),
+        by_event_bridge("b", "k", sequencer="\ud800"),
+        by_event_bridge("b", "k", **{"version-id": 7}),
         by_event_bridge("", "k"),
     ],
 )
