@@ -89,11 +89,9 @@ def _open_feed(
 
 
 def _open_dead_letters(options: ListenOptions) -> Queue | None:
-    """Raise `ConfigError` for a queue that could never take one."""
+    """Raise `NotFoundError` before the first message needs it."""
     if options.dead_letter_queue is None:
         return None
-    if options.dead_letter_queue == options.queue:
-        raise ConfigError("--dead-letter-queue is the --queue itself: what cannot be read would go round")
     dead_letters = open_queue(options.dead_letter_queue)
     dead_letters.check()
     return dead_letters

@@ -86,6 +86,8 @@ def listen(  # noqa: PLR0913 - an option each
     settings = settings_of(locals() | {"rate": None, "webhooks": None})  # settings of other commands
     if webhooks in {source is not None, queue is not None}:
         raise ConfigError("name s3://bucket/prefix and its --queue, or say --webhooks alone")
+    if queue is not None and dead_letter_queue == queue:
+        raise ConfigError("--dead-letter-queue is the --queue itself: what cannot be read would go round")
     from tagmill.config.celery import LANES  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.producer.interrupts import interrupts  # noqa: PLC0415 - as above
     from tagmill.producer.listen import WEBHOOKS, ListenOptions, open_listener  # noqa: PLC0415 - as above

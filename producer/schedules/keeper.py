@@ -91,7 +91,7 @@ class Keeper:
             self._keep_rate(start, now)
 
     def _create(self, start: Start, now: datetime) -> bool:
-        """Raise `TaggingError` while that fails; return False when it has for good, as the next slot is due."""
+        """Raise `TaggingError` while that fails; return False when it has for good: the next slot is due."""
         if self._failed is not None and now < self._failed[0]:
             raise self._failed[1]
         try:

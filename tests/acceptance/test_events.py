@@ -157,6 +157,7 @@ def test_duplicates_disorder_and_restarts_cost_nothing(uploads: Uploads) -> None
     ("arguments", "said"),
     [
         (["s3://b/p"], "--queue"),
+        (["s3://b/p", "--queue", "https://q/1/q", "--dead-letter-queue", "https://q/1/q"], "go round"),
         (["--webhooks", "--lane", "fast"], "--lane fast"),
         (["--webhooks"], "TAGMILL_REDIS_URL"),
     ],
