@@ -83,7 +83,8 @@ def listen(  # noqa: PLR0913 - an option each
     log_format: LogFormat = None,
 ) -> None:
     """Tag images as they come in, an ordinary run for each hour, until told to stop."""
-    settings = settings_of(locals() | {"rate": None, "webhooks": None})  # settings of other commands
+    others = {"rate": None, "webhooks": None}  # settings of other commands
+    settings = settings_of(locals() | others, quiet=False)
     if webhooks in {source is not None, queue is not None}:
         raise ConfigError("name s3://bucket/prefix and its --queue, or say --webhooks alone")
     if queue is not None and dead_letter_queue == queue:

@@ -52,12 +52,12 @@ def settings_from(*, quiet: bool = False, **flags: Any) -> Settings:
     return settings
 
 
-def settings_of(options: Mapping[str, Any]) -> Settings:
-    """Do the same for a command that prints for people, whose options have the names of settings."""
+def settings_of(options: Mapping[str, Any], *, quiet: bool = True) -> Settings:
+    """Do the same for a command whose options have the names of settings; `quiet`: it prints for people."""
     from tagmill.config.settings import Settings  # noqa: PLC0415 - as above
 
     given = {name: options[name] for name in Settings.model_fields if name in options}
-    return settings_from(quiet=True, **given)
+    return settings_from(quiet=quiet, **given)
 
 
 def caps_of(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
