@@ -36,6 +36,7 @@ min_size = "10KB"
 #: Options of `tagmill run` that a schedule has no use for: of one run, of one process, or where things are.
 NOT_OF_A_SCHEDULE = {
     *("resume", "plan", "dry_run", "run_id", "detach", "concurrency", "processes", "as_json"),
+    "list_workers",  # who plans decides: the setting of the beat
     *("run_store", "redis_url", "state_dir", "log_level", "log_format"),
 }
 NOW = datetime(2026, 11, 23, 7, tzinfo=UTC)
