@@ -18,7 +18,7 @@ from celery.signals import worker_process_init, worker_process_shutdown, worker_
 from tagmill.config.celery import TAG_CHUNK, celery_settings
 from tagmill.config.settings import Settings
 from tagmill.worker.assembly import Assembly
-from tagmill.worker.errors import ConfigError, RedisUnavailableError, TaggingError
+from tagmill.worker.errors import ConfigError, TaggingError
 from tagmill.worker.models import Chunk
 from tagmill.worker.orphans import die_with_parent
 from tagmill.worker.state.turns import Turns
@@ -53,7 +53,7 @@ class WorkerProcess:
 
     def note(self, what: Callable[[Turns], Coroutine[Any, Any, None]]) -> None:
         """Say it where Redis answers: nothing depends on it."""
-        with contextlib.suppress(RedisUnavailableError):
+        with contextlib.suppress(TaggingError):
             self._within(lambda assembly: what(assembly.turns))
 
     def _within(self, work: Callable[[Assembly], Coroutine[Any, Any, T]]) -> T:

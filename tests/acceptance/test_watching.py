@@ -10,8 +10,8 @@ import pytest
 from servers.fleet import SUMMARY_KEYS, Deployment, Fleet, Json, Program, running_fleet
 
 DETAILS_KEYS = [
-    *("schema", "at", "run", "kind", "source", "created_at", "planning", "control", "caps", "errors"),
-    *("pace", "workers", "limiter", "breaker"),
+    *("schema", "at", "run", "kind", "lane", "source", "created_at", "planning", "control", "caps", "errors"),
+    *("pace", "workers", "limiter", "breaker", "foreign_messages"),
 ]
 PACE_KEYS = ["images_per_second", "average_per_second", "limit_per_second", "limiter_share", "eta_s"]
 
