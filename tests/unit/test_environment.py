@@ -54,6 +54,7 @@ def test_every_setting_arrives_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "max_duration": "1d12h",
         "max_failure_rate": "12.5%",
         "failure_sample": 50,
+        "list_workers": 3,
         "shard_size": 7,
         "chunk_size": 5,
         "chunk_seconds": 1.5,
