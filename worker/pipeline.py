@@ -34,11 +34,12 @@ from tagmill.worker.errors import (
 from tagmill.worker.models import Handle, ImageRef, Outcome, Status
 from tagmill.worker.outcomes import ALREADY_TAGGED, QUARANTINED, WAITING, failed, failed_unexpectedly
 from tagmill.worker.paid import PaidCalls
-from tagmill.worker.placing import Placing, Previous
+from tagmill.worker.placing import Placing
 from tagmill.worker.rows import outcome_of
 from tagmill.worker.state.journal import Journal
 from tagmill.worker.state.limiter import PermitFarAway
 from tagmill.worker.store.plan import Planned
+from tagmill.worker.store.started import Undo
 from tagmill.worker.waiting import NotNowError, Waiting
 
 log = structlog.get_logger()
@@ -51,7 +52,7 @@ class Result:
     outcomes: dict[int, Outcome] = field(default_factory=dict)  #: by index in the chunk
     park_seconds: float = 0.0  #: not to be published before, when not all have an outcome
     heard: int = 0  #: jobs of which webhooks had told when the chunk was taken
-    previous: Previous = field(default_factory=dict)
+    previous: Undo = field(default_factory=dict)  #: what stood there before its writes, at the end
     throttled: int = 0
     inherited: frozenset[int] = frozenset()  #: what an earlier worker settled, by index
     stopped_by: RunError | None = None
@@ -89,7 +90,7 @@ class Pipeline:
         self._asking = Asking(*parts, self.paid, halt=self._halt, now=now)
         self._collecting = Collecting(*parts, sleep=sleep, now=now)
         self.result = Result()
-        self._placing = Placing(equipment, journal, self._waiting.persist, self.result.previous)
+        self._placing = Placing(equipment, journal, self._waiting.persist)
 
     # --- the chunk ----------------------------------------------------------------------------------------
 
@@ -98,8 +99,6 @@ class Pipeline:
         await self._persist(self._journal.load)
         suspects = set(await self._persist(self._journal.bury))
         self.paid.inherit(self._journal.calls())
-        if self._kit.write_back:
-            self._placing.load()
         settled = (index for index in range(len(images)) if self._journal[index].result is not None)
         self.result.inherited = frozenset(settled)
         todo = [self._item(index, planned) for index, planned in enumerate(images)]
@@ -115,6 +114,7 @@ class Pipeline:
             await self._abandon()
             raise
         self._wait_for_jobs(len(images))
+        self.result.previous = self._journal.undo_values()
         return self.result
 
     async def _collect(self, items: Sequence[Item]) -> None:

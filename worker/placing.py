@@ -14,18 +14,12 @@ from tagmill.worker.state.journal import Journal
 from tagmill.worker.store.passes import PassKind
 from tagmill.worker.store.plan import Planned
 
-Previous = dict[int, dict[str, Any]]  #: our keys' former values, by index in the chunk and sink
 Persist = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]  #: sits out a restart of Redis
 
 
 class Placing:
-    def __init__(self, kit: Equipment, journal: Journal, persist: Persist, previous: Previous) -> None:
-        """`previous` takes in all that is kept."""
-        self._kit, self._journal, self._persist, self._previous = kit, journal, persist, previous
-
-    def load(self) -> None:
-        """Take over what earlier workers kept of the former values."""
-        self._previous.update(self._journal.undo_values())
+    def __init__(self, kit: Equipment, journal: Journal, persist: Persist) -> None:
+        self._kit, self._journal, self._persist = kit, journal, persist
 
     def due(self, outcome: Outcome) -> bool:
         return outcome.answer is not None and bool(self._kit.write_back) and not outcome.writes
@@ -38,10 +32,9 @@ class Placing:
 
     async def _write(self, index: int, planned: Planned, outcome: Outcome) -> dict[str, Write]:
         async def keep(sink: str, previous: Mapping[str, Any]) -> None:
-            self._previous.setdefault(index, {}).setdefault(sink, previous)
             await self._persist(lambda: self._journal.keep_undo(index, sink, previous))
 
-        ours = frozenset(self._previous.get(index, ()))
+        ours = self._journal.written(index)
         ref, tagging = planned.ref.at(outcome.behind), self._tagging(planned, outcome)
         writes = await self._kit.write_back.write(ref, tagging, keep, planned.place)
         return {name: _ours(write) if name in ours else write for name, write in writes.items()}

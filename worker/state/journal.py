@@ -170,6 +170,10 @@ class Journal:
         self._new_undo.add(index)
         await self._fields.put(_Field(f"{index}:{sink}", orjson.dumps(values), first_wins=True))
 
+    def written(self, index: int) -> frozenset[str]:
+        """Return the sinks that were about to be written, by this worker or one before."""
+        return frozenset(self._undo.get(index, ()))
+
     def undo_values(self) -> Undo:
         """Return `{index: {sink: values}}`."""
         return {index: dict(values) for index, values in self._undo.items()}
