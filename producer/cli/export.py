@@ -42,6 +42,7 @@ def export(  # noqa: PLR0913 - an option each
 
     While RUN_ID goes on, those that are settled.
     """
+    from tagmill.producer.cli.store import open_store  # noqa: PLC0415 - as above
     from tagmill.producer.export.exporting import Exporting  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.producer.export.formats import Format, format_for  # noqa: PLC0415 - as above
     from tagmill.producer.export.selection import Selection  # noqa: PLC0415 - as above
@@ -49,7 +50,6 @@ def export(  # noqa: PLR0913 - an option each
     from tagmill.producer.report import print_json  # noqa: PLC0415 - as above
     from tagmill.producer.settled import Settled  # noqa: PLC0415 - as above
     from tagmill.worker.s3 import store_client  # noqa: PLC0415 - as above
-    from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
 
     settings = settings_from(run_store=run_store)
     if as_json and output == STDOUT:
@@ -58,7 +58,7 @@ def export(  # noqa: PLR0913 - an option each
     exporting = Exporting(format_for(format_, output), wanted, explode)
     if exporting.format is Format.PARQUET and output == STDOUT and sys.stdout.isatty():
         raise ConfigError("Parquet is no text: name a file with --output")
-    settled = Settled(open_files(settings.run_store, lambda: store_client(settings.s3_endpoint_url)), run_id)
+    settled = Settled(open_store(settings), run_id)
     exporting.write(settled.lines(), open_target(output, lambda: store_client(settings.s3_endpoint_url)))
     if as_json:
         print_json(_told(exporting, settled, output))

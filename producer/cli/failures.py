@@ -28,15 +28,14 @@ def failures(
 
     `tagmill retry` with the same options asks for them again.
     """
+    from tagmill.producer.cli.store import open_store  # noqa: PLC0415 - as above
     from tagmill.producer.failures import Failures  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.producer.report import print_found  # noqa: PLC0415 - as above
     from tagmill.producer.revision import FailureFilter  # noqa: PLC0415 - as above
     from tagmill.producer.settled import Settled  # noqa: PLC0415 - as above
-    from tagmill.worker.s3 import store_client  # noqa: PLC0415 - as above
-    from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
 
     settings = settings_from(run_store=run_store)
-    settled = Settled(open_files(settings.run_store, lambda: store_client(settings.s3_endpoint_url)), run_id)
+    settled = Settled(open_store(settings), run_id)
     chosen = FailureFilter(tuple(error_class or ()), tuple(code or ()), tuple(key or ()))
     found = Failures(chosen, limit or None)
     found.add_all(settled.lines())

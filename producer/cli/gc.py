@@ -33,14 +33,13 @@ def gc(
 
     Runs, undo values and scratch files; they are deleted if asked to.
     """
+    from tagmill.producer.cli.store import open_store  # noqa: PLC0415 - as above
     from tagmill.producer.garbage import Wanted, find_garbage  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.producer.report import print_json  # noqa: PLC0415 - as above
-    from tagmill.worker.s3 import store_client  # noqa: PLC0415 - as above
-    from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
 
     wanted = Wanted(datetime.now(UTC) - _age(older_than), _states(state), undo_only=undo_only)
     settings = settings_from(run_store=run_store)
-    files = open_files(settings.run_store, lambda: store_client(settings.s3_endpoint_url))
+    files = open_store(settings)
     found = find_garbage(files, wanted, datetime.now(UTC))
     deleting = delete and len(found) > 0
     if not as_json:

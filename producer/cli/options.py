@@ -77,11 +77,11 @@ def parse_rate(text: str | None) -> Rate | None:
         raise ConfigError(f"--rate: {error}") from None
 
 
-def parse_duration(flag: str, text: str | None) -> float | None:
+def parse_duration(flag: str, text: str) -> float:
     """Return seconds. Raise `ConfigError`."""
     from tagmill.config.amounts import duration  # noqa: PLC0415 - `--help` need not pay for it
 
     try:
-        return duration(text) if text is not None else None
+        return duration(text)
     except ValueError as error:
         raise ConfigError(f"{flag}: {error}") from None

@@ -46,17 +46,16 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show what another policy would change in RUN_ID. Calls nobody and changes nothing."""
+    from tagmill.producer.cli.store import open_store  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.producer.policy_diff import PolicyDiff  # noqa: PLC0415 - as above
     from tagmill.producer.policy_file import read_policy  # noqa: PLC0415 - as above
     from tagmill.producer.report import print_found  # noqa: PLC0415 - as above
     from tagmill.producer.settled import Settled  # noqa: PLC0415 - as above
-    from tagmill.worker.s3 import store_client  # noqa: PLC0415 - `--help` need not pay for it
-    from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
 
     settings = settings_from(policy=file, run_store=run_store)
     if settings.policy is None:
         raise ConfigError("name the other policy: --policy FILE")
-    settled = Settled(open_files(settings.run_store, lambda: store_client(settings.s3_endpoint_url)), run_id)
+    settled = Settled(open_store(settings), run_id)
     found = PolicyDiff(read_policy(settings.policy), settled.policies(), examples)
     found.add_all(settled.lines())
     print_found(found.to_json(run_id), found.describe, as_json=as_json)

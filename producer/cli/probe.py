@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tagmill.producer.cli.options import RedisUrl, settings_from
+from tagmill.producer.cli.options import RedisUrl, parse_duration, settings_from
 from tagmill.producer.exit_codes import ExitCode
 
 
@@ -24,8 +24,7 @@ def probe(
 
     Exit code 1: one is stuck or silent, or there is none.
     """
-    from tagmill.config.amounts import duration  # noqa: PLC0415 - `--help` need not pay for it
-    from tagmill.worker.errors import ConfigError, RedisUnavailableError  # noqa: PLC0415 - as above
+    from tagmill.worker.errors import ConfigError, RedisUnavailableError  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.worker.state.checks import connect_checked  # noqa: PLC0415 - as above
     from tagmill.worker.state.keys import Keys  # noqa: PLC0415 - as above
     from tagmill.worker.state.liveness import Liveness  # noqa: PLC0415 - as above
@@ -33,10 +32,7 @@ def probe(
     settings = settings_from(redis_url=redis_url)
     if settings.redis_url is None:
         raise ConfigError("TAGMILL_REDIS_URL is not set: a worker belongs to a fleet")
-    try:
-        patience = duration(stuck_after)
-    except ValueError as error:
-        raise ConfigError(f"--stuck-after: {error}") from None
+    patience = parse_duration("--stuck-after", stuck_after)
     try:
         liveness = Liveness(connect_checked(settings.redis_url), Keys(settings.redis_prefix))
         found = {name: liveness.examine(name, patience) for name in _here(liveness.workers())}

@@ -48,16 +48,15 @@ def count(
     as_json: AsJson = False,
 ) -> None:
     """Count the images of RUN_ID that each rule of FILE matches. Calls nobody and changes nothing."""
+    from tagmill.producer.cli.store import open_store  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.producer.report import print_found  # noqa: PLC0415 - as above
     from tagmill.producer.rule_matches import RuleMatches  # noqa: PLC0415 - as above
     from tagmill.producer.rules_file import read_rules  # noqa: PLC0415 - as above
     from tagmill.producer.settled import Settled  # noqa: PLC0415 - as above
-    from tagmill.worker.s3 import store_client  # noqa: PLC0415 - `--help` need not pay for it
-    from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
 
     wanted = read_rules(file)
     settings = settings_from(run_store=run_store)
-    settled = Settled(open_files(settings.run_store, lambda: store_client(settings.s3_endpoint_url)), run_id)
+    settled = Settled(open_store(settings), run_id)
     found = RuleMatches(wanted, settled.policies(), examples)
     found.add_all(settled.lines())
     if settled.caveat:

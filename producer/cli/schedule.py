@@ -51,15 +51,14 @@ def list_schedules(
     *, run_store: RunStore = None, redis_url: RedisUrl = None, as_json: AsJson = False
 ) -> None:
     """List the schedules: when they run, what ran last and how that ended, what comes next."""
+    from tagmill.producer.cli.store import open_store  # noqa: PLC0415 - as above
     from tagmill.producer.report import print_json, print_text  # noqa: PLC0415 - as above
     from tagmill.producer.schedules.overview import overview  # noqa: PLC0415 - as above
     from tagmill.producer.schedules.schedule import schedules_of  # noqa: PLC0415 - as above
-    from tagmill.worker.s3 import store_client  # noqa: PLC0415 - as above
-    from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
 
     settings = settings_of(locals())
     found = schedules_of(settings)
-    files = open_files(settings.run_store, lambda: store_client(settings.s3_endpoint_url))
+    files = open_store(settings)
     troubles, beats = _of_redis(settings)
     listed = overview(files, found, troubles, datetime.now(UTC))
     if as_json:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from tagmill.config.settings import Settings
     from tagmill.producer.details import Details
     from tagmill.worker.models import Json
-    from tagmill.worker.store.base import Files
 
 NewestRun = Annotated[str | None, typer.Argument(metavar="RUN_ID", help="The newest run, unless named.")]
 
@@ -76,11 +75,12 @@ def list_runs(
 ) -> None:
     """List the runs of the store, the newest first."""
     from tagmill.producer import listing  # noqa: PLC0415 - as above
+    from tagmill.producer.cli.store import open_store  # noqa: PLC0415 - as above
     from tagmill.producer.reach import reach  # noqa: PLC0415 - as above
     from tagmill.producer.report import print_json, print_text  # noqa: PLC0415 - as above
 
     settings = settings_of(locals())
-    listed = listing.list_runs(_open_files(settings), functools.partial(reach, settings), limit)
+    listed = listing.list_runs(open_store(settings), functools.partial(reach, settings), limit)
     if as_json:
         print_json(listed)
     elif listed["runs"]:
@@ -95,13 +95,14 @@ def _line(run: Json) -> str:
 
 
 def _look_at(settings: Settings, run_id: str | None) -> Details:
+    from tagmill.producer.cli.store import open_store  # noqa: PLC0415 - as above
     from tagmill.producer.details import Details  # noqa: PLC0415 - as above
     from tagmill.producer.live import LiveRun, newest_run  # noqa: PLC0415 - as above
     from tagmill.producer.reach import reach  # noqa: PLC0415 - as above
     from tagmill.worker.errors import RedisUnavailableError  # noqa: PLC0415 - as above
     from tagmill.worker.store.runs import Runs  # noqa: PLC0415 - as above
 
-    files = _open_files(settings)
+    files = open_store(settings)
     run_id = run_id or newest_run(files)
     spec, board = Runs(files).read(run_id), None
     try:
@@ -109,13 +110,6 @@ def _look_at(settings: Settings, run_id: str | None) -> Details:
     except RedisUnavailableError as error:
         typer.echo(f"{error}; from the run store:", err=True)
     return Details(LiveRun(files, run_id, board), board)
-
-
-def _open_files(settings: Settings) -> Files:
-    from tagmill.worker.s3 import store_client  # noqa: PLC0415 - as above
-    from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
-
-    return open_files(settings.run_store, lambda: store_client(settings.s3_endpoint_url))
 
 
 def _say_if_nobody_works(settings: Settings, closer: Details) -> None:

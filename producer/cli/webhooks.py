@@ -48,25 +48,24 @@ def serve(
 @webhooks.command()
 def counts(*, run_store: RunStore = None, as_json: AsJson = False) -> None:
     """Count the events of the last seven days that were dealt with, by action."""
-    from tagmill.worker.store.digests import recent_counts  # noqa: PLC0415 - `--help` need not pay for it
+    from tagmill.producer.report import print_found  # noqa: PLC0415 - `--help` need not pay for it
+    from tagmill.worker.store.digests import recent_counts  # noqa: PLC0415 - as above
 
     found = recent_counts(_open(run_store), datetime.now(UTC))
-    if as_json:
-        typer.echo(json.dumps({"schema": SCHEMA, "counts": found}))
-    elif not found:
-        typer.echo("no event was dealt with")
-    for action, count in found.items() if not as_json else ():
-        typer.echo(f"{count:>9,} {action}")
+    lines = (f"{count:>9,} {action}" for action, count in found.items())
+    told = "\n".join(lines) or "no event was dealt with"
+    print_found({"schema": SCHEMA, "counts": found}, lambda: told, as_json=as_json)
 
 
 @webhooks.command()
 def quarantined(*, run_store: RunStore = None, as_json: AsJson = False) -> None:
     """List signed events that could not be understood or attributed, and why."""
-    from tagmill.worker.store.quarantine import Quarantine  # noqa: PLC0415 - `--help` need not pay for it
+    from tagmill.producer.report import print_json  # noqa: PLC0415 - `--help` need not pay for it
+    from tagmill.worker.store.quarantine import Quarantine  # noqa: PLC0415 - as above
 
     found = list(Quarantine(_open(run_store)))
     if as_json:
-        typer.echo(json.dumps({"schema": SCHEMA, "quarantined": [asdict(one) for one in found]}))
+        print_json({"schema": SCHEMA, "quarantined": [asdict(one) for one in found]})
         return
     for one in found:
         body = json.dumps(one.body, ensure_ascii=False)
@@ -76,8 +75,6 @@ def quarantined(*, run_store: RunStore = None, as_json: AsJson = False) -> None:
 
 
 def _open(run_store: str | None) -> Files:
-    from tagmill.worker.s3 import store_client  # noqa: PLC0415 - `--help` need not pay for it
-    from tagmill.worker.store.opening import open_files  # noqa: PLC0415 - as above
+    from tagmill.producer.cli.store import open_store  # noqa: PLC0415 - `--help` need not pay for it
 
-    settings = settings_from(run_store=run_store)
-    return open_files(settings.run_store, lambda: store_client(settings.s3_endpoint_url))
+    return open_store(settings_from(run_store=run_store))
