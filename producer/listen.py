@@ -24,7 +24,7 @@ from tagmill.worker.own_writes import OwnWrites
 from tagmill.worker.s3 import s3_client
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.event_runs import EventRuns
-from tagmill.worker.store.probes import Probes, keep_probes
+from tagmill.worker.store.probes import keep_probes
 from tagmill.worker.store.runs import RunSpec
 
 HEAD_RETRIES = 2
@@ -60,16 +60,9 @@ def open_listener(
     board, files = open_board(settings, settings.redis_url), open_runs(settings).files
     if not board.workers(options.lane):
         print(no_worker(options.lane), file=sys.stderr)  # noqa: T201 - for the user, beside the log
-    runs = EventRuns(
-        files, template, options.name, prepare=lambda run_id: _keep_probes(files, run_id, probes)
-    )
+    runs = EventRuns(files, template, options.name, prepare=lambda run_id: keep_probes(files, run_id, probes))
     feed = _open_feed(settings, source, options, template, files)
     return Listener(feed, runs, nudge=board.nudge, stopped=stopped)
-
-
-def _keep_probes(files: Files, run_id: str, probes: Probes) -> None:
-    if probes.buckets:
-        keep_probes(files, run_id, probes)
 
 
 def _open_feed(

@@ -115,8 +115,7 @@ def start_planned(
     check_reopenable(settings, spec, PassKind.TAG)
     check_caps(spec, caps)
     cleared, probes = clear(settings, spec, SourceSpec.from_json(spec.source), dialogue)
-    if probes.buckets:
-        keep_probes(runs.files, run_id, probes)
+    keep_probes(runs.files, run_id, probes)
     runs.start(dataclasses.replace(cleared, created_at=_now()))
     now = _now()
     runs.set_control(run_id, Control(verb=Verb.RESUME, by="run", at=now, since=now, **caps))

@@ -56,7 +56,9 @@ class Probes:
 
 
 def keep_probes(files: Files, run_id: str, probes: Probes) -> None:
-    files.create(_name(run_id), orjson.dumps(probes.to_json(), option=orjson.OPT_INDENT_2))
+    """Keep what was found of buckets, if anything was."""
+    if probes.buckets:
+        files.create(_name(run_id), orjson.dumps(probes.to_json(), option=orjson.OPT_INDENT_2))
 
 
 def read_probes(files: Files, run_id: str) -> Probes:
