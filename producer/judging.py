@@ -7,7 +7,6 @@ from datetime import datetime
 from enum import StrEnum
 
 from tagmill.producer.modes import Mode
-from tagmill.worker.engine_config import engine_config
 from tagmill.worker.known import Known
 from tagmill.worker.models import Source
 from tagmill.worker.policy import TagPolicy
@@ -54,7 +53,7 @@ class Standard:
     def of(cls, spec: RunSpec) -> Standard:
         return cls(
             Mode(spec.mode),
-            engine_config(spec.engine, spec.tags_version, spec.resize, spec.engine_options),
+            spec.engine_config,
             TagPolicy.from_json(spec.policy).hash,
             frozenset(spec.write_back),
             spec.retag_before,

@@ -70,7 +70,7 @@ class Launch:
     def go(self, *, detach: bool) -> Json:
         """Return the summary when the run is completed, paused, cancelled or left."""
         summary = self._embedded() if self.spec.embedded else self._fleet(detach=detach)
-        if summary["state"] == "completed" and not summary["planned"] and not self.spec.state.get("base"):
+        if summary["state"] == "completed" and not summary["planned"] and not self.spec.is_incremental:
             raise NotFoundError(f"no images in {self.spec.source['uri']}")
         return summary
 
@@ -80,7 +80,7 @@ class Launch:
             return f"run {self.spec.run_id}: pass {self.current.number} ({self.current.kind})"
         write_back = ", ".join(self.spec.write_back) or "none"
         policy = f", policy: {canonical_hash(self.spec.policy)}" if self.spec.policy else ""
-        since = f", images: {self.spec.mode}" if self.spec.state.get("base") else ""
+        since = f", images: {self.spec.mode}" if self.spec.is_incremental else ""
         return (
             f"run {self.spec.run_id}: {self.spec.source['uri']} with {self.spec.engine}{self._tasks()} at "
             f"{self.spec.planned_rate:g} calls/s or less, write-back: {write_back}{policy}{since}"
@@ -235,8 +235,7 @@ def create_run(
     spec, probes = clear(settings, spec, source, dialogue)
     # First: without its whole list, a run could never be finished, and without this, not safely.
     copy_list(settings, runs, spec, source)
-    if probes.buckets:
-        keep_probes(runs.files, spec.run_id, probes)
+    keep_probes(runs.files, spec.run_id, probes)
     if not runs.create(spec):
         raise exists(spec.run_id)
     return Launch(settings, runs, spec, Passes(runs.files, spec.run_id).newest(), is_new=True)

@@ -86,8 +86,7 @@ def make_planner(runs: Runs, spec: RunSpec, source: Source) -> Planner:
     plan = Plan(runs.files, spec.run_id, 0)
     search = _search(runs, spec, plan) if spec.deduplicates else None
     event_runs = events_since(runs, spec) if spec.state else ()
-    known = bool(spec.state.get("base"))
-    listing = _since(runs, spec, source, event_runs) if known else _selected(runs, spec, source)
+    listing = _since(runs, spec, source, event_runs) if spec.is_incremental else _selected(runs, spec, source)
     return Planner(plan, listing, shard_size=spec.shard_size, sizing=sizing, search=search)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import structlog
 
 from tagmill.worker.counts import Counts
-from tagmill.worker.engine_config import engine_config, engine_version
+from tagmill.worker.engine_config import engine_version
 from tagmill.worker.models import Chunk, Outcome, Status, Write, WriteStatus
 from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rows import RowContext, row_for
@@ -39,7 +39,7 @@ class Cancellation:
             TagPolicy.from_json(current.policy),
             spec.engine,
             engine_version(spec.tags_version),
-            engine_config(spec.engine, spec.tags_version, spec.resize, spec.engine_options),
+            spec.engine_config,
             current.kind,
             spec.price_per_1000,
         )

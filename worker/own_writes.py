@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from tagmill.worker.engine_config import engine_config
 from tagmill.worker.errors import ItemError
 from tagmill.worker.models import ImageRef, S3Object
 from tagmill.worker.policy import TagPolicy
@@ -23,7 +22,7 @@ class OwnWrites:
 
     def __init__(self, client: S3Client, spec: RunSpec) -> None:
         self._client = client
-        self._config = engine_config(spec.engine, spec.tags_version, spec.resize, spec.engine_options)
+        self._config = spec.engine_config
         self._policy = TagPolicy.from_json(spec.policy).hash
         self._writes = S3MetadataSink.name in spec.write_back
 

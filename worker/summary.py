@@ -66,7 +66,7 @@ def summary(  # noqa: PLR0913 - what it is made of
         "manifest": f"{run_dir}/{rows}",
         "warnings": spec.warnings,
         "saved": {"calls": counts.duplicate, "cost": cost_of(counts.duplicate, spec.price_per_1000)},
-        "incremental": {"mode": spec.mode, "images": dict(found)} if spec.state.get("base") else None,
+        "incremental": {"mode": spec.mode, "images": dict(found)} if spec.is_incremental else None,
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from tagmill.worker.engine_config import engine_config
 from tagmill.worker.errors import ConfigError, NotFoundError, WriteBackSafetyError
 from tagmill.worker.models import Json
 from tagmill.worker.store.base import Files
@@ -71,6 +72,16 @@ class RunSpec:
     )  #: the source's, by `name`, and its number `base`; {}: it has none
     lane: str = "backfill"  #: the queue of its chunks
     open_until: str | None = None  #: RFC 3339: several writers plan it until then; None: one producer does
+
+    @property
+    def engine_config(self) -> str:
+        """As its rows have it."""
+        return engine_config(self.engine, self.tags_version, self.resize, self.engine_options)
+
+    @property
+    def is_incremental(self) -> bool:
+        """Whether an earlier run over the source left a state, beside which it is planned."""
+        return bool(self.state.get("base"))
 
     @property
     def tasks(self) -> TaskList | None:
