@@ -61,8 +61,8 @@ def describe_summary(
     ]
     if passed_over:
         lines.append(f"  passed over: {_nonzero(passed_over)}")
-    if (incremental := summary.get("incremental")) is not None:  # older runs say nothing of it
-        lines.append(f"  {_since(incremental)}")
+    if summary.get("incremental") is not None:  # older runs say nothing of it
+        lines.append(f"  {_since(summary)}")
     if summary["duplicate"]:
         lines.append(f"  {_saved(summary['saved'])}")
     if any(summary["writes"].values()):
@@ -117,12 +117,11 @@ def _calls(summary: Json) -> str:
     return (f" ({extra})" if extra else "") + cost
 
 
-def _since(incremental: Json) -> str:
+def _since(summary: Json) -> str:
     """What became of the source since the run before."""
-    images = incremental["images"]
-    asked = any(count for why, count in images.items() if why not in {"unchanged", "refused", "disappeared"})
-    news = "" if asked else "nothing new, "
-    return f"since the last run: {news}{_nonzero(images)} (mode {incremental['mode']})"
+    news = "" if summary["planned"] else "nothing new, "
+    told = summary["incremental"]
+    return f"since the last run: {news}{_nonzero(told['images'])} (mode {told['mode']})"
 
 
 def _saved(saved: Json) -> str:
