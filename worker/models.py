@@ -6,8 +6,10 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -19,11 +21,19 @@ Place = tuple[int, int]  #: shard and index of an image in pass 0; its rows of l
 TagSets = dict[str, Any]  #: `{"auto": {label: confidence}, "user": None | anything}`
 
 
+def moment(at: datetime) -> str:
+    """Return a time of UTC in RFC 3339, to the millisecond."""
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def canonical_hash(value: Any) -> str:
     """First 16 hex digits of SHA-256 over canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+
+#: A handle of Filestack: filestack-js checks `[\w-]{20}`, documented samples have 19 to 21 characters.
+HANDLE = re.compile(r"[A-Za-z0-9_-]{10,64}")
 
 # --- what is tagged ---------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from tagmill.worker.errors import ItemError
-from tagmill.worker.models import Answer, Failure, Outcome, S3Object, Status
+from tagmill.worker.models import Answer, Failure, Outcome, S3Object, Status, moment
 from tagmill.worker.transfer import NOT_AN_IMAGE
 
 #: An image that costs no call.
@@ -33,7 +33,7 @@ def tagged(answer: Answer, transfer: str, behind: S3Object | None) -> Outcome:
         http_status=answer.http_status,
         latency_ms=answer.latency_ms,
         transfer=transfer,
-        tagged_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        tagged_at=moment(datetime.now(UTC)),
         behind=behind,
     )
 

@@ -18,14 +18,14 @@ import orjson
 from tagmill.producer.sources.base import Cursor, Listed
 from tagmill.producer.sources.lines import MAX_LINE_BYTES, Line, Lines, Place
 from tagmill.worker.errors import ConfigError
-from tagmill.worker.models import BadLine, Handle, ImageRef
+from tagmill.worker.models import HANDLE, BadLine, Handle, ImageRef
 
 DEFAULT_FIELD = "handle"
 DELIMITERS = ",;\t"
 MAX_ROW_LINES = 100  #: a quoted CSV cell that goes on for longer was never closed
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
-_ALPHABET = r"([A-Za-z0-9_-]{10,64})"  # filestack-js checks [\w-]{20}; documented samples have 19 to 21
+_ALPHABET = f"({HANDLE.pattern})"
 _HANDLE = re.compile(rf"(?:filestack:)?{_ALPHABET}")
 _DELIVERY_URL = re.compile(rf"https?://cdn\.filestackcontent\.com/{_ALPHABET}(?:[?#].*)?")
 

@@ -17,12 +17,7 @@ from tagmill.worker.engines.base import Whereabouts
 from tagmill.worker.engines.exchange import Base, Exchange, Reply
 from tagmill.worker.engines.filestack_policy import Policies, SignedPolicy
 from tagmill.worker.engines.filestack_refusals import error_for, limit_reached, wait_seconds
-from tagmill.worker.engines.filestack_urls import (
-    HANDLE,
-    TaskTarget,
-    UrlForm,
-    checked_handle,
-)
+from tagmill.worker.engines.filestack_urls import TaskTarget, UrlForm, checked_handle
 from tagmill.worker.engines.transport import AiohttpTransport
 from tagmill.worker.errors import (
     AccessDeniedError,
@@ -32,6 +27,7 @@ from tagmill.worker.errors import (
     RetryableError,
     TaggingError,
 )
+from tagmill.worker.models import HANDLE
 
 CDN_URL = "https://cdn.filestackcontent.com"
 API_URL = "https://www.filestackapi.com/api"

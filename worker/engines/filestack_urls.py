@@ -15,8 +15,8 @@ from urllib.parse import quote, urlsplit
 
 from tagmill.worker.engines.base import Locator, Transfer
 from tagmill.worker.errors import ImageRejectedError
+from tagmill.worker.models import HANDLE
 
-HANDLE = re.compile(r"[A-Za-z0-9_-]{10,64}")
 ALIAS_SCHEME = "src://"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")

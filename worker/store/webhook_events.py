@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from tagmill.worker.models import Json
+from tagmill.worker.models import HANDLE, Json
 from tagmill.worker.store import jsonl
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.layout import webhooks_folder
@@ -22,7 +22,6 @@ ROOT = webhooks_folder("received")
 LATE = timedelta(hours=2)  #: a file comes into the folder of its hour within this, clocks of hosts included
 SKEW = timedelta(minutes=5)  #: between the clocks of hosts
 WORKFLOW, UPLOAD, OVERWRITE, DELETE = "fs.workflow", "fp.upload", "fp.overwrite", "fp.delete"
-HANDLE = re.compile(r"[A-Za-z0-9_-]{10,64}")  # filestack-js checks [\w-]{20}; documented ones have 19 to 21
 _HOUR = "%Y%m%d/%H"
 _SUFFIX = ".jsonl.gz"
 _NUMBER_WIDTH = 8

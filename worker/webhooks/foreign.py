@@ -11,7 +11,7 @@ from tagmill.worker.engine_config import FILESTACK_WORKFLOW, WORKFLOW_ID, engine
 from tagmill.worker.engines.workflow_results import answer_of
 from tagmill.worker.errors import BadResponseError, WorkflowFailedError
 from tagmill.worker.events import Event as Due
-from tagmill.worker.models import Answer, Handle, ImageRef, Outcome, Status
+from tagmill.worker.models import HANDLE, Answer, Handle, ImageRef, Outcome, Status
 from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rows import RowContext, build_row
 from tagmill.worker.store.base import Files
@@ -19,7 +19,7 @@ from tagmill.worker.store.event_runs import EventRuns
 from tagmill.worker.store.plan import Planned
 from tagmill.worker.store.quarantine import Quarantine, Quarantined
 from tagmill.worker.store.runs import RunSpec
-from tagmill.worker.store.webhook_events import HANDLE, Event
+from tagmill.worker.store.webhook_events import Event
 
 _WORKFLOW_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

@@ -10,6 +10,7 @@ from datetime import datetime
 import structlog
 
 from tagmill.worker.errors import RunStoreUnavailableError
+from tagmill.worker.models import moment
 from tagmill.worker.store.base import Files, probe
 from tagmill.worker.store.webhook_events import Event
 from tagmill.worker.webhooks.inbox import Inbox
@@ -45,7 +46,7 @@ class Receiver:
     async def keep(self, endpoint: str, body: bytes) -> None:
         """Return once a signed body is durable; raise `RunStoreUnavailableError`."""
         try:
-            await self._inbox.put(read_event(endpoint, _rfc3339(self._now()), body, self._redact))
+            await self._inbox.put(read_event(endpoint, moment(self._now()), body, self._redact))
         except RunStoreUnavailableError:
             self._proven_at = float("-inf")
             raise
@@ -76,7 +77,3 @@ class Refusals:
         if now - self._told_at.get(endpoint, float("-inf")) >= REFUSALS_SECONDS:
             log.warning("webhooks_refused", endpoint=endpoint, since_last_told=self._counts.pop(endpoint))
             self._told_at[endpoint] = now
-
-
-def _rfc3339(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
