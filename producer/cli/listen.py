@@ -18,6 +18,24 @@ from tagmill.producer.cli.options import (
     parse_rate,
     settings_of,
 )
+from tagmill.producer.cli.run_options import (
+    AllowCopyEvents,
+    AllowNewVersions,
+    Exclude,
+    Extension,
+    Include,
+    KeepUploads,
+    MaxSize,
+    MinSize,
+    Policy,
+    PricePer1000,
+    Probe,
+    SidecarPrefix,
+    TaskName,
+    Transfer,
+    WorkflowId,
+    WriteBack,
+)
 from tagmill.worker.errors import ConfigError
 
 STOPPING = "stopping: what is in hand is planned; once more aborts"
@@ -42,41 +60,25 @@ def listen(  # noqa: PLR0913 - an option each
     ] = None,
     rate: Annotated[str | None, typer.Option(help="Calls, such as 20/s; a cap for its runs.")] = None,
     engine: Annotated[str | None, typer.Option(help="filestack or filestack-workflow.")] = None,
-    workflow_id: Annotated[str | None, typer.Option(help="Of the Workflow that tags.")] = None,
-    task_name: Annotated[str | None, typer.Option(help="The Workflow's task whose tags count.")] = None,
-    write_back: Annotated[
-        str | None, typer.Option(help="metadata, tags, annotation, sidecar or none; several with commas.")
-    ] = None,
-    sidecar_prefix: Annotated[
-        str | None, typer.Option(help="prefix/ or s3://bucket/prefix for sidecars of S3 images.")
-    ] = None,
-    probe: Annotated[
-        str | None, typer.Option(help="auto or off: try out what the bucket's server does.")
-    ] = None,
-    allow_new_versions: Annotated[
-        bool | None, typer.Option("--allow-new-versions", help="The write-back may add object versions.")
-    ] = None,
-    allow_copy_events: Annotated[
-        bool | None, typer.Option("--allow-copy-events", help="It may fire ObjectCreated:Copy events.")
-    ] = None,
-    transfer: Annotated[
-        str | None, typer.Option(help="auto or upload: how images reach the service.")
-    ] = None,
-    keep_uploads: Annotated[
-        bool | None, typer.Option("--keep-uploads", help="Leave uploaded images at the service.")
-    ] = None,
-    policy: Annotated[
-        str | None, typer.Option(help="File that says which tags are kept, under what names.")
-    ] = None,
+    workflow_id: WorkflowId = None,
+    task_name: TaskName = None,
+    write_back: WriteBack = None,
+    sidecar_prefix: SidecarPrefix = None,
+    probe: Probe = None,
+    allow_new_versions: AllowNewVersions = None,
+    allow_copy_events: AllowCopyEvents = None,
+    transfer: Transfer = None,
+    keep_uploads: KeepUploads = None,
+    policy: Policy = None,
     max_calls: MaxCalls = None,
     max_cost: MaxCost = None,
-    price_per_1000: Annotated[str | None, typer.Option(help="What 1,000 calls cost.")] = None,
+    price_per_1000: PricePer1000 = None,
     max_failure_rate: MaxFailureRate = None,
-    include: Annotated[list[str] | None, typer.Option(help="Only names that match this glob.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="No names that match this glob.")] = None,
-    extension: Annotated[list[str] | None, typer.Option(help="File name extensions; `*` for any.")] = None,
-    min_size: Annotated[str | None, typer.Option(help="Such as 10KB.")] = None,
-    max_size: Annotated[str | None, typer.Option(help="Such as 20MB.")] = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    extension: Extension = None,
+    min_size: MinSize = None,
+    max_size: MaxSize = None,
     run_store: RunStore = None,
     redis_url: RedisUrl = None,
     log_level: LogLevel = None,

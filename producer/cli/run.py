@@ -24,6 +24,24 @@ from tagmill.producer.cli.options import (
     parse_rate,
     settings_of,
 )
+from tagmill.producer.cli.run_options import (
+    AllowCopyEvents,
+    AllowNewVersions,
+    Exclude,
+    Extension,
+    Include,
+    KeepUploads,
+    MaxSize,
+    MinSize,
+    Policy,
+    PricePer1000,
+    Probe,
+    SidecarPrefix,
+    TaskName,
+    Transfer,
+    WorkflowId,
+    WriteBack,
+)
 from tagmill.worker.errors import ConfigError
 
 
@@ -51,26 +69,13 @@ def run(  # noqa: PLR0913 - an option each
     concurrency: Annotated[int | None, typer.Option(help="Calls in flight per process.")] = None,
     processes: Annotated[int | None, typer.Option(help="Worker processes, without a fleet.")] = None,
     engine: Annotated[str | None, typer.Option(help="filestack, filestack-workflow or sandbox.")] = None,
-    workflow_id: Annotated[str | None, typer.Option(help="The Workflow that tags, by its id.")] = None,
-    task_name: Annotated[
-        str | None, typer.Option(help="Its task whose tags count; else the first that has any.")
-    ] = None,
-    write_back: Annotated[
-        str | None,
-        typer.Option(help="metadata, tags, annotation, sidecar or none; several with commas."),
-    ] = None,
-    sidecar_prefix: Annotated[
-        str | None, typer.Option(help="prefix/ or s3://bucket/prefix for sidecars of S3 images.")
-    ] = None,
-    probe: Annotated[
-        str | None, typer.Option(help="auto or off: try out what the bucket's server does.")
-    ] = None,
-    allow_new_versions: Annotated[
-        bool | None, typer.Option("--allow-new-versions", help="The write-back may add object versions.")
-    ] = None,
-    allow_copy_events: Annotated[
-        bool | None, typer.Option("--allow-copy-events", help="It may fire ObjectCreated:Copy events.")
-    ] = None,
+    workflow_id: WorkflowId = None,
+    task_name: TaskName = None,
+    write_back: WriteBack = None,
+    sidecar_prefix: SidecarPrefix = None,
+    probe: Probe = None,
+    allow_new_versions: AllowNewVersions = None,
+    allow_copy_events: AllowCopyEvents = None,
     force: Annotated[
         bool, typer.Option("--force", help="Pay also for what an earlier run has tagged.")
     ] = False,
@@ -83,15 +88,9 @@ def run(  # noqa: PLR0913 - an option each
     dedupe: Annotated[
         str | None, typer.Option(help="off or exact: ask once for what has equal content.")
     ] = None,
-    transfer: Annotated[
-        str | None, typer.Option(help="auto or upload: how images reach the service.")
-    ] = None,
-    keep_uploads: Annotated[
-        bool | None, typer.Option("--keep-uploads", help="Leave uploaded images at the service.")
-    ] = None,
-    policy: Annotated[
-        str | None, typer.Option(help="File that says which tags are kept, under what names.")
-    ] = None,
+    transfer: Transfer = None,
+    keep_uploads: KeepUploads = None,
+    policy: Policy = None,
     pipeline: Annotated[
         str | None, typer.Option(help="File of the tasks that each image is asked for.")
     ] = None,
@@ -99,20 +98,14 @@ def run(  # noqa: PLR0913 - an option each
     chunk_size: Annotated[int | None, typer.Option(help="Images per Celery task.")] = None,
     max_calls: MaxCalls = None,
     max_cost: MaxCost = None,
-    price_per_1000: Annotated[str | None, typer.Option(help="What 1,000 calls cost.")] = None,
+    price_per_1000: PricePer1000 = None,
     max_duration: MaxDuration = None,
     max_failure_rate: MaxFailureRate = None,
-    include: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Only names that match this glob.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="No names that match this glob.")
-    ] = None,
-    extension: Annotated[
-        list[str] | None, typer.Option(metavar="EXT", help="File name extensions; `*` for any.")
-    ] = None,
-    min_size: Annotated[str | None, typer.Option(help="Such as 10KB.")] = None,
-    max_size: Annotated[str | None, typer.Option(help="Such as 20MB.")] = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    extension: Extension = None,
+    min_size: MinSize = None,
+    max_size: MaxSize = None,
     since: Annotated[str | None, typer.Option(help="Only what changed since this date or time.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many images.")] = None,
     sample: Annotated[int | None, typer.Option(help="So many images, drawn at random.")] = None,

@@ -1,0 +1,36 @@
+"""Options of the commands that make runs, which are settings or choose what is tagged."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+WorkflowId = Annotated[str | None, typer.Option(help="The Workflow that tags, by its id.")]
+TaskName = Annotated[str | None, typer.Option(help="Its task whose tags count; else the first that has any.")]
+WriteBack = Annotated[
+    str | None, typer.Option(help="metadata, tags, annotation, sidecar or none; several with commas.")
+]
+SidecarPrefix = Annotated[
+    str | None, typer.Option(help="prefix/ or s3://bucket/prefix for sidecars of S3 images.")
+]
+Probe = Annotated[str | None, typer.Option(help="auto or off: try out what the bucket's server does.")]
+AllowNewVersions = Annotated[
+    bool | None, typer.Option("--allow-new-versions", help="The write-back may add object versions.")
+]
+AllowCopyEvents = Annotated[
+    bool | None, typer.Option("--allow-copy-events", help="It may fire ObjectCreated:Copy events.")
+]
+Transfer = Annotated[str | None, typer.Option(help="auto or upload: how images reach the service.")]
+KeepUploads = Annotated[
+    bool | None, typer.Option("--keep-uploads", help="Leave uploaded images at the service.")
+]
+Policy = Annotated[str | None, typer.Option(help="File that says which tags are kept, under what names.")]
+PricePer1000 = Annotated[str | None, typer.Option(help="What 1,000 calls cost.")]
+Include = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only names that match this glob.")]
+Exclude = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="No names that match this glob.")]
+Extension = Annotated[
+    list[str] | None, typer.Option(metavar="EXT", help="File name extensions; `*` for any.")
+]
+MinSize = Annotated[str | None, typer.Option(help="Such as 10KB.")]
+MaxSize = Annotated[str | None, typer.Option(help="Such as 20MB.")]
