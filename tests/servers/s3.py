@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,16 +27,7 @@ REGION = "us-east-1"
 ACCESS_KEY, SECRET_KEY = "testing-access-key", "testing-secret-key"
 START_SECONDS = 60
 
-#: Ends when its standard input does, so that no way of dying here leaves it behind.
-_SERVER = """
-import logging, sys
-from moto.server import ThreadedMotoServer
-logging.getLogger("werkzeug").setLevel(logging.ERROR)
-server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
-sys.stdin.read()
-"""
+_SERVER = Path(__file__).with_name("orderly_moto.py")  #: ends when its standard input does
 _bucket_numbers = itertools.count(1)
 _session_lock = threading.Lock()
 
@@ -90,7 +82,7 @@ def running_s3() -> Iterator[S3UnderTest]:
         name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))
     }
     process = subprocess.Popen(
-        [sys.executable, "-c", _SERVER],
+        [sys.executable, "-P", str(_SERVER)],  # its neighbours have names of libraries
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
