@@ -38,9 +38,7 @@ def beat(
     log_format: LogFormat = None,
 ) -> None:
     """Start and plan the runs of the schedules when they are due, until told to stop."""
-    settings = settings_from(
-        run_store=run_store, redis_url=redis_url, log_level=log_level, log_format=log_format
-    )
+    settings = settings_of(locals(), quiet=False)
     from tagmill.producer.schedules.beat import serve  # noqa: PLC0415 - `--help` need not pay for it
 
     serve(settings, lambda line: typer.echo(line, err=True))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tagmill.producer.cli.options import LogFormat, LogLevel, RedisUrl, RunStore, settings_from
+from tagmill.producer.cli.options import LogFormat, LogLevel, RedisUrl, RunStore, settings_from, settings_of
 
 if TYPE_CHECKING:
     from tagmill.sandbox.config import SandboxConfig
@@ -29,15 +29,7 @@ def worker(
 
     TERM lets calls in flight finish.
     """
-    settings = settings_from(
-        processes=processes,
-        concurrency=concurrency,
-        lanes=lanes,
-        run_store=run_store,
-        redis_url=redis_url,
-        log_level=log_level,
-        log_format=log_format,
-    )
+    settings = settings_of(locals(), quiet=False)
     from tagmill.worker.serve import serve  # noqa: PLC0415 - imports Celery
 
     raise typer.Exit(serve(settings))

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tagmill.producer.cli.options import AsJson, LogFormat, LogLevel, RedisUrl, RunStore, settings_from
+from tagmill.producer.cli.options import (
+    AsJson,
+    LogFormat,
+    LogLevel,
+    RedisUrl,
+    RunStore,
+    settings_from,
+    settings_of,
+)
 from tagmill.worker.models import SCHEMA
 
 if TYPE_CHECKING:
@@ -33,9 +41,7 @@ def serve(
     log_format: LogFormat = None,
 ) -> None:
     """Receive Filestack's webhooks until told to stop; TERM keeps what is in hand."""
-    settings = settings_from(
-        run_store=run_store, redis_url=redis_url, log_level=log_level, log_format=log_format
-    )
+    settings = settings_of(locals(), quiet=False)
     from tagmill.worker.webhooks.serve import serve as receive  # noqa: PLC0415 - imports the server
 
     def say_where(url: str) -> None:
