@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import hypothesis
 import pytest
+from redis.asyncio import Redis
 from servers.redis import RedisUnderTest, running_redis
 from servers.s3 import S3UnderTest, running_s3
 
@@ -32,6 +33,12 @@ def redis_server() -> Iterator[RedisUnderTest]:
     """A private Redis; tests keep to a prefix of their own."""
     with running_redis() as server:
         yield server
+
+
+@pytest.fixture
+async def redis(redis_server: RedisUnderTest) -> AsyncIterator[Redis]:
+    async with redis_server.client() as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -47,11 +47,6 @@ class Library:
     def deployment(self) -> Deployment:
         return self.fleet.deployment
 
-    @property
-    def calls(self) -> int:
-        calls: int = self.fleet.sandbox.stats()["calls"]
-        return calls
-
     def fail(self, *numbers: int, fault: str = "404") -> None:
         """Let the service fail for these objects, whenever it is asked for them."""
         images = [f"{self.s3.url}/{self.bucket}/{name(number)}" for number in numbers]
@@ -92,7 +87,7 @@ def test_copies_in_a_bucket_are_paid_for_once_and_written_each(library: Library)
         rows = library.rows("once")
         duplicates = CONTENTS * (COPIES - 1)
         assert (summary["tagged"], summary["duplicate"], summary["remaining"]) == (CONTENTS, duplicates, 0)
-        assert library.calls == library.fleet.sandbox.stats()["billed"] == summary["calls"] == CONTENTS
+        assert library.fleet.calls == library.fleet.sandbox.stats()["billed"] == summary["calls"] == CONTENTS
         assert summary["writes"]["written"] == len(rows)
         for number, row in enumerate(rows):
             leader = rows[number % CONTENTS]
@@ -129,16 +124,16 @@ def test_where_the_first_copy_fails_another_is_asked(library: Library) -> None:
             1,
             CONTENTS + 1,
         ]
-        assert (summary["pass"], library.calls) == (3, CONTENTS + 3)
+        assert (summary["pass"], library.fleet.calls) == (3, CONTENTS + 3)
         assert rows[CONTENTS]["status"] == "tagged"
         assert {rows[CONTENTS * copy]["duplicate_of"] for copy in (2, 3)} == {rows[CONTENTS]["id"]}
         assert rows[3 * CONTENTS + 1]["duplicate_of"] == rows[2 * CONTENTS + 1]["id"]
-        assert sum(row["calls"] for row in rows) == summary["calls"] == library.calls
+        assert sum(row["calls"] for row in rows) == summary["calls"] == library.fleet.calls
 
     library.fleet.sandbox.faults()
     retried = library.deployment.finish(library.deployment.start("retry", "failing", "--yes", "--json")).json
     with library.deployment.explained():
-        assert (retried["failed"], retried["calls"]) == (0, library.calls)
+        assert (retried["failed"], retried["calls"]) == (0, library.fleet.calls)
         library.rows("failing")
 
 
@@ -168,7 +163,7 @@ def test_everybody_killed_while_answers_are_handed_on_nothing_is_lost_or_paid_tw
         rows = library.rows("killed")
         assert (resumed["failed"], resumed["tagged"]) == (CONTENTS, CONTENTS)
         assert resumed["duplicate"] == CONTENTS * (COPIES - 2)
-        assert library.calls == resumed["calls"] == 2 * CONTENTS
+        assert library.fleet.calls == resumed["calls"] == 2 * CONTENTS
         assert {row["writes"]["metadata"]["status"] for row in rows[CONTENTS:]} == {"written"}
         assert all(library.tags(number)[1] == "killed" for number in range(CONTENTS, len(rows)))
 
@@ -183,7 +178,7 @@ def test_the_fleet_hands_answers_on_when_the_producer_has_left(library: Library)
             "tagged": CONTENTS,
             "duplicate": CONTENTS * (COPIES - 1),
         }
-        assert library.calls == CONTENTS
+        assert library.fleet.calls == CONTENTS
 
 
 def test_a_folder_s_copies_have_sidecars_of_their_own(tmp_path: Path) -> None:

@@ -73,11 +73,6 @@ class Uploads:
         found = self.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=kinds)["Attributes"]
         return sum(map(int, found.values()))
 
-    @property
-    def calls(self) -> int:
-        calls: int = self.fleet.sandbox.stats()["calls"]
-        return calls
-
 
 @contextmanager
 def running_uploads(folder: Path, **settings: str) -> Iterator[Uploads]:
@@ -117,7 +112,7 @@ def test_our_own_write_backs_are_no_news(uploads: Uploads, images: int) -> None:
         assert sorted(row["id"] for row in rows) == sorted(f"s3://{uploads.bucket}/in/{n}" for n in names)
         assert {(row["status"], row["calls"]) for row in rows} == {("tagged", 1)}
         assert uploads.rows() == rows
-        assert (uploads.calls, uploads.written()) == (images, images)
+        assert (uploads.fleet.calls, uploads.written()) == (images, images)
         assert f"{images} new, {images} own" in listener.stderr
 
 
@@ -148,7 +143,7 @@ def test_duplicates_disorder_and_restarts_cost_nothing(uploads: Uploads) -> None
         assert set(of_each) == set(names)
         assert {of_each[name] for name in names[1:]} == {1}
         assert of_each["0.png"] <= 2  # the older content, too, if it was told of first
-        assert uploads.calls == len(uploads.rows())
+        assert uploads.fleet.calls == len(uploads.rows())
         assert rows
         assert uploads.left(uploads.dead) == 1
 

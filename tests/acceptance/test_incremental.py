@@ -28,18 +28,13 @@ class Nights:
     def deployment(self) -> Deployment:
         return self.fleet.deployment
 
-    @property
-    def calls(self) -> int:
-        calls: int = self.fleet.sandbox.stats()["calls"]
-        return calls
-
     def run(self, run_id: str, *arguments: str, code: int = 0) -> Json:
         """Return the summary, and check that calls are those that the service saw."""
-        before = self.calls
+        before = self.fleet.calls
         command = ["run", self.source, "--run-id", run_id, "--json", *arguments]
         summary = self.deployment.finish(self.deployment.start(*command), code=code).json
         with self.deployment.explained():
-            assert summary["calls"] == self.calls - before
+            assert summary["calls"] == self.fleet.calls - before
         return summary
 
     def names(self, run_id: str) -> list[str]:

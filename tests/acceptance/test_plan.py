@@ -42,11 +42,6 @@ class Library:
     def start(self, run_id: str, *arguments: str, **settings: str) -> Program:
         return self.deployment.start("run", "--plan", run_id, "--json", *arguments, said=b"", **settings)
 
-    @property
-    def calls(self) -> int:
-        calls: int = self.fleet.sandbox.stats()["calls"]
-        return calls
-
 
 @contextmanager
 def running_library(folder: Path, *, versioned: bool = False) -> Iterator[Library]:
@@ -77,7 +72,7 @@ def test_a_plan_is_shown_left_alone_by_the_fleet_and_started_as_it_was_shown(tmp
             assert deployment.run("shown").parts() == []
             waiting = deployment.status("shown")
             assert (waiting["state"], waiting["reason"]) == ("paused", "planned")
-            assert library.calls == others
+            assert library.fleet.calls == others
 
         refused = deployment.finish(deployment.start("run", "--resume", "shown"), code=2)
         assert refused.stderr.splitlines()[-1].endswith("start it with `tagmill run --plan shown`")
@@ -88,7 +83,7 @@ def test_a_plan_is_shown_left_alone_by_the_fleet_and_started_as_it_was_shown(tmp
             assert [row["id"] for row in rows] == library.ids
             asked = summary["calls"]
             assert summary["skipped"] == IMAGES // 3  # by the run of the others
-            assert (library.calls, asked <= shown["calls"]) == (others + asked, True)
+            assert (library.fleet.calls, asked <= shown["calls"]) == (others + asked, True)
             assert summary["cost"] == asked * 1.5 / 1000
             assert deployment.status("shown") == summary
 

@@ -69,11 +69,6 @@ class Library:
         summary = self.deployment.finish(self.start(run_id, *arguments)).json
         return summary, Counter(self.s3.store.requests)
 
-    @property
-    def calls(self) -> int:
-        calls: int = self.fleet.sandbox.stats()["calls"]
-        return calls
-
 
 @pytest.fixture
 def library(tmp_path: Path) -> Iterator[Library]:
@@ -88,7 +83,7 @@ def library(tmp_path: Path) -> Iterator[Library]:
 def test_a_second_run_pays_for_nothing_and_writes_nothing(library: Library) -> None:
     library.deployment.worker()
     first, _ = library.run("first")
-    assert (first["tagged"], first["calls"], library.calls) == (len(KEYS), len(KEYS), len(KEYS))
+    assert (first["tagged"], first["calls"], library.fleet.calls) == (len(KEYS), len(KEYS), len(KEYS))
 
     second, requests = library.run("second", "--mode", "all")
     with library.deployment.explained():
@@ -96,13 +91,13 @@ def test_a_second_run_pays_for_nothing_and_writes_nothing(library: Library) -> N
         assert {row["status"] for row in rows} == {"skipped"}
         assert {row["error"]["code"] for row in rows} == {"already_tagged"}
         assert "--force" in rows[0]["error"]["message"]
-        assert (second["skipped"], second["calls"], library.calls) == (len(KEYS), 0, len(KEYS))
+        assert (second["skipped"], second["calls"], library.fleet.calls) == (len(KEYS), 0, len(KEYS))
         assert (requests["CopyObject"], requests["PutObject"], requests["HeadObject"]) == (0, 0, len(KEYS))
 
     forced, requests = library.run("forced", "--force")
     with library.deployment.explained():
         assert_all_tagged(library.deployment.run("forced"), library.ids)
-        assert (forced["calls"], library.calls) == (len(KEYS), 2 * len(KEYS))
+        assert (forced["calls"], library.fleet.calls) == (len(KEYS), 2 * len(KEYS))
         assert (forced["writes"]["unchanged"], requests["CopyObject"]) == (len(KEYS), 0)
 
     library.put(KEYS[3], PIXEL + b"changed")
@@ -136,7 +131,9 @@ def test_a_worker_killed_while_it_writes_has_its_answer_journaled(library: Libra
     with deployment.explained():
         rows = assert_all_tagged(deployment.run("killed"), library.ids)
         assert [row["writes"]["metadata"]["status"] for row in rows] == ["written"] * len(KEYS)
-        assert run.json["calls"] == library.calls == library.fleet.sandbox.stats()["billed"] == len(KEYS)
+        assert (
+            run.json["calls"] == library.fleet.calls == library.fleet.sandbox.stats()["billed"] == len(KEYS)
+        )
         assert library.s3.store.requests.count("CopyObject") == len(KEYS) + (not applied)
         undo = deployment.run("killed").undo()
         assert {line["previous"]["metadata"]["run"] for line in undo} == {None}
@@ -151,7 +148,7 @@ def test_a_bucket_that_is_busy_for_a_while_costs_no_second_call(library: Library
     library.deployment.worker()
     summary, _ = library.run("busy")
     with library.deployment.explained():
-        assert (summary["writes"]["written"], summary["calls"], library.calls) == (len(KEYS),) * 3
+        assert (summary["writes"]["written"], summary["calls"], library.fleet.calls) == (len(KEYS),) * 3
 
 
 def test_undo_is_right_even_after_redis_lost_what_stood_there(library: Library) -> None:
@@ -188,7 +185,7 @@ def test_undo_is_right_even_after_redis_lost_what_stood_there(library: Library) 
     deployment.finish(deployment.start("undo", "first", "--yes"))
     with deployment.explained():
         assert library.objects() == pristine
-        assert 0 <= library.calls - 2 * len(KEYS) <= 10  # the open chunk was paid for again
+        assert 0 <= library.fleet.calls - 2 * len(KEYS) <= 10  # the open chunk was paid for again
 
 
 @pytest.mark.long
@@ -206,7 +203,7 @@ def test_several_places_are_written_asked_and_undone_together(library: Library) 
     library.client.delete_object(Bucket=library.bucket, Key=f"{KEYS[0]}.tags.json")
     second, _ = library.run("second", "--mode", "all", "--write-back", ",".join(places))
     with deployment.explained():
-        assert (second["skipped"], second["tagged"], library.calls) == (len(KEYS) - 1, 1, len(KEYS) + 1)
+        assert (second["skipped"], second["tagged"], library.fleet.calls) == (len(KEYS) - 1, 1, len(KEYS) + 1)
         assert (second["writes"]["unchanged"], second["writes"]["written"]) == (2, 1)
 
     for run_id in ("second", "first"):

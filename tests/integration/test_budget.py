@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,12 +64,6 @@ def fleet(redis_server: RedisUnderTest) -> Iterator[Fleet]:
         aredis = redis_server.client()
         yield Fleet(client, aredis, loop)
         loop.run(aredis.aclose())
-
-
-@pytest.fixture
-async def redis(redis_server: RedisUnderTest) -> AsyncIterator[Redis]:
-    async with redis_server.client() as client:
-        yield client
 
 
 class Site:

@@ -231,6 +231,12 @@ class Fleet:
     def ids(self) -> list[str]:
         return [f"filestack:{handle}" for handle in self.handles]
 
+    @property
+    def calls(self) -> int:
+        """How often the service was called."""
+        calls: int = self.sandbox.stats()["calls"]
+        return calls
+
     def run_all(self, run_id: str, *arguments: str, **settings: str) -> Program:
         """Start `tagmill run` for every image there is."""
         said = "\n".join(self.handles).encode()
@@ -242,7 +248,7 @@ class Fleet:
 
     def await_calls(self, calls: int) -> None:
         """Wait until the service was called so often."""
-        self.deployment.until(lambda: self.sandbox.stats()["calls"] >= calls, f"{calls} calls")
+        self.deployment.until(lambda: self.calls >= calls, f"{calls} calls")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from fakes.tasks import TASKS, CrashingTasksEngine, TasksEngine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
-from servers.redis import RedisUnderTest, running_redis
+from servers.redis import running_redis
 
 from tagmill.worker.budget import Cap
 from tagmill.worker.engines.base import Locator
@@ -76,12 +76,6 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
 @pytest.fixture(autouse=True)
 def no_gathering(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "GATHER_SECONDS", 0)
-
-
-@pytest.fixture
-async def redis(redis_server: RedisUnderTest) -> AsyncIterator[Redis]:
-    async with redis_server.client() as client:
-        yield client
 
 
 @pytest.fixture

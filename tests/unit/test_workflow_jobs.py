@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,6 @@ from fakes.rig import Rig, handles, totals, value
 from fakes.runs import a_spec, planned
 from fakes.workflow import WORKFLOW, WorkflowEngine, job_of, told
 from redis.asyncio import Redis
-from servers.redis import RedisUnderTest
 
 from tagmill.worker.collecting import SHORTEST_PARK_SECONDS
 from tagmill.worker.errors import (
@@ -79,12 +77,6 @@ class Visits:
 @pytest.fixture(autouse=True)
 def no_gathering(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "GATHER_SECONDS", 0)
-
-
-@pytest.fixture
-async def redis(redis_server: RedisUnderTest) -> AsyncIterator[Redis]:
-    async with redis_server.client() as client:
-        yield client
 
 
 @pytest.fixture
