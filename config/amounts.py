@@ -6,6 +6,7 @@ import re
 
 PERCENT_RULE = "write a percentage above 0 and up to 100, such as 20%"
 DURATION_RULE = "write a duration such as 90m, 8h or 1d12h (units s, m, h, d; a plain number is seconds)"
+AGE_RULE = "write an age with its unit, such as 90d or 12h (units s, m, h, d)"
 _UNIT_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 WHOLE = 100  #: percent
 _PART = re.compile(r"(\d+(?:\.\d+)?)([dhms])")
@@ -21,6 +22,17 @@ def duration(value: object) -> float:
         seconds = _number(text, DURATION_RULE)
     if seconds <= 0:
         raise ValueError(DURATION_RULE)
+    return seconds
+
+
+def age(value: object) -> float:
+    """Return seconds. Raise ValueError, with the rule as its text, also for a number without a unit."""
+    try:
+        seconds = duration(value)
+    except ValueError:
+        raise ValueError(AGE_RULE) from None
+    if not re.search("[dhms]", str(value).lower()):
+        raise ValueError(AGE_RULE)
     return seconds
 
 

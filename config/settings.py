@@ -31,7 +31,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from tagmill.config.amounts import WHOLE, duration, percentage, share_of_all
+from tagmill.config.amounts import WHOLE, age, duration, percentage, share_of_all
 from tagmill.config.celery import LANES
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.rate import Rate
@@ -143,6 +143,7 @@ WorkflowId = Annotated[str, BeforeValidator(_workflow_id)]
 RateSetting = Annotated[Rate, BeforeValidator(_rate), PlainSerializer(str)]
 HttpUrl = Annotated[str, BeforeValidator(_http_url)]
 Duration = Annotated[float, BeforeValidator(duration)]
+Age = Annotated[float, BeforeValidator(age)]
 Percentage = Annotated[float, BeforeValidator(percentage)]
 Money = Annotated[Decimal, Field(gt=0, max_digits=20)]
 

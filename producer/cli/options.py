@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,7 +81,18 @@ def parse_duration(flag: str, text: str) -> float:
     """Return seconds. Raise `ConfigError`."""
     from tagmill.config.amounts import duration  # noqa: PLC0415 - `--help` need not pay for it
 
+    return _parsed(flag, text, duration)
+
+
+def parse_age(flag: str, text: str) -> float:
+    """Do the same for an age, which has a unit."""
+    from tagmill.config.amounts import age  # noqa: PLC0415 - as above
+
+    return _parsed(flag, text, age)
+
+
+def _parsed(flag: str, text: str, parse: Callable[[str], float]) -> float:
     try:
-        return duration(text)
+        return parse(text)
     except ValueError as error:
         raise ConfigError(f"{flag}: {error}") from None

@@ -20,7 +20,7 @@ from tagmill.producer.cli.options import (
     RunStore,
     StateDir,
     caps_of,
-    parse_duration,
+    parse_age,
     parse_rate,
     settings_of,
 )
@@ -148,7 +148,7 @@ def run(  # noqa: PLR0913 - an option each
     frozen = [engine, write_back, sidecar_prefix, dedupe, policy, pipeline, transfer, chunk_size]
     frozen += [keep_uploads, selection != SourceOptions(), rate, run_id, price_per_1000, shared_path, force]
     frozen += [mode, retag_older_than, workflow_id, task_name]
-    age = parse_duration("--retag-older-than", retag_older_than) if retag_older_than is not None else None
+    age = parse_age("--retag-older-than", retag_older_than) if retag_older_than is not None else None
     options = RunOptions(parse_rate(rate), run_id, shared_path, force, mode, age)
     caps = {"max_calls": max_calls, "max_cost": max_cost, "max_duration": max_duration}
     said_caps = caps_of(settings, caps | {"max_failure_rate": max_failure_rate})

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from tagmill.config.celery import LANES
-from tagmill.config.settings import TOML_FILE, Duration, RateSetting, Settings
+from tagmill.config.settings import TOML_FILE, Age, RateSetting, Settings
 from tagmill.producer.preparation import RunOptions
 from tagmill.producer.schedules.cron import Cron
 from tagmill.producer.schedules.due import CatchUp
@@ -114,7 +114,7 @@ class Schedule(BaseModel):
     shared_path: bool = False
     force: bool = False
     mode: str | None = None
-    retag_older_than: Duration | None = None
+    retag_older_than: Age | None = None
 
     include: Texts = ()
     exclude: Texts = ()

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tagmill.config.amounts import DURATION_RULE, PERCENT_RULE, duration, percentage
+from tagmill.config.amounts import AGE_RULE, DURATION_RULE, PERCENT_RULE, age, duration, percentage
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,14 @@ def test_a_duration_is_read(text: object, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(DURATION_RULE)):
         duration(text)
+
+
+@pytest.mark.parametrize("value", ["90", 90, 90.0, "1e3", "0d", "soon", ""])
+def test_an_age_has_a_unit(value: object) -> None:
+    """Ninety seconds instead of ninety days would pay for a whole library again."""
+    assert age("90d") == 90 * 86_400
+    with pytest.raises(ValueError, match=re.escape(AGE_RULE)):
+        age(value)
 
 
 @pytest.mark.parametrize(("text", "percent"), [("20%", 20), (" 0.5 % ", 0.5), ("100%", 100), (7, 7)])

@@ -128,7 +128,8 @@ def test_it_knows_every_option_of_a_run() -> None:
         (LEAST + 'wirte_back = "tags"', "schedule nightly: wirte_back: is no option of a schedule"),
         (LEAST + 'redis_url = "redis://h"', "schedule nightly: redis_url: is no option of a schedule"),
         (LEAST.replace("s3://bucket/photos", "-"), "schedule nightly: source: a schedule has no stdin"),
-        (LEAST + 'retag_older_than = "soon"', "schedule nightly: retag_older_than: write a duration"),
+        (LEAST + 'retag_older_than = "soon"', "schedule nightly: retag_older_than: write an age"),
+        (LEAST + "retag_older_than = 90", "schedule nightly: retag_older_than: write an age with its unit"),
     ],
 )
 def test_a_mistake_is_one_line_with_schedule_and_key(folder: Path, table: str, said: str) -> None:
