@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from tagmill.config.settings import Settings
-from tagmill.producer.display import Display, no_worker, open_display
+from tagmill.producer.display import Display, duration, no_worker, open_display
 from tagmill.producer.embedded import Embedded
 from tagmill.producer.follow import Follower, refilling
 from tagmill.producer.interrupts import Interrupt, interrupts
@@ -22,6 +22,7 @@ from tagmill.producer.planning import pass_planner, refuse_empty, reopen_source
 from tagmill.producer.preparation import SANDBOX, RunOptions, account_rate, clear, prepare
 from tagmill.producer.reach import open_board
 from tagmill.producer.safety import SILENT, Dialogue
+from tagmill.producer.sources.inventory_reports import report_age
 from tagmill.producer.sources.opening import located, open_original
 from tagmill.producer.sources.s3_client import listing_client
 from tagmill.producer.sources.spec import SourceSpec
@@ -82,9 +83,15 @@ class Launch:
         policy = f", policy: {canonical_hash(self.spec.policy)}" if self.spec.policy else ""
         since = f", images: {self.spec.mode}" if self.spec.is_incremental else ""
         return (
-            f"run {self.spec.run_id}: {self.spec.source['uri']} with {self.spec.engine}{self._tasks()} at "
+            f"run {self.spec.run_id}: {self._source()} with {self.spec.engine}{self._tasks()} at "
             f"{self.spec.planned_rate:g} calls/s or less, write-back: {write_back}{policy}{since}"
         )
+
+    def _source(self) -> str:
+        """With the age that a report of S3 Inventory had when the run was made."""
+        uri = self.spec.source["uri"]
+        age = report_age(uri, datetime.fromisoformat(self.spec.created_at))
+        return f"{uri}, {duration(age.total_seconds())} old," if age is not None else uri
 
     def _tasks(self) -> str:
         tasks = self.spec.tasks

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from tagmill.producer.sources.handles import ListFormat
-from tagmill.producer.sources.inventory_manifest import undated
+from tagmill.producer.sources.inventory_reports import undated
 from tagmill.producer.sources.quantities import rfc3339
 from tagmill.producer.sources.spec import STDIN, SourceSpec
 from tagmill.worker.errors import ConfigError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 INVENTORY_SCHEME = "inventory+s3://"
-MANIFEST_NAME = "manifest.json"
+MANIFEST_NAME, CHECKSUM_NAME = "manifest.json", "manifest.checksum"
 READ = Doing("read", "s3:GetObject")
 MOST_BYTES = 64 << 20  #: of a manifest: some 300,000 files
 _MISSING = frozenset({"NoSuchKey", "404"})
@@ -62,16 +61,11 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def undated(uri: str) -> str:
-    """Name the report, not its edition: without the folder that the time names and the manifest in it."""
-    return re.sub(r"/\d{4}-\d\d-\d\dT\d\d-\d\dZ/manifest\.json$", "/", uri)
-
-
 def fetch_manifest(client: S3Client, uri: str) -> bytes:
     """Raise `NotFoundError` or `ConfigError`, also when the checksum that lies beside it is another."""
     bucket, key = split_uri(uri)
     content = _read(client, bucket, key, "no S3 Inventory there")
-    beside = key.removesuffix(".json") + ".checksum"
+    beside = key.removesuffix(MANIFEST_NAME) + CHECKSUM_NAME
     said = _read(client, bucket, beside, "S3 writes it last, so this inventory is not whole yet")
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != said.decode(errors="replace").strip():
         raise ConfigError(f"{uri} is not what its manifest.checksum says: nothing was planned from it")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO
+
+import structlog
 
 from tagmill.producer.sources.base import Source
 from tagmill.producer.sources.folder import Folder
 from tagmill.producer.sources.handles import HandleList, ListFormat
 from tagmill.producer.sources.inventory_manifest import InventoryManifest, fetch_manifest
+from tagmill.producer.sources.inventory_reports import OLD, names_all, newest_report, report_age
 from tagmill.producer.sources.manifest import ManifestList
 from tagmill.producer.sources.s3_inventory import S3Inventory
 from tagmill.producer.sources.s3_listing import S3Listing
@@ -18,6 +22,8 @@ from tagmill.producer.sources.spec import STDIN, Input, Kind, SourceSpec
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+log = structlog.get_logger()
 
 
 def open_source(
@@ -50,12 +56,32 @@ def _open_list(
     return HandleList(opened, copy.name, copy.format, copy.field)
 
 
-def located(spec: SourceSpec, s3_client: Callable[[], S3Client]) -> SourceSpec:
-    """Read which bucket an inventory is about. Raise `NotFoundError` or `ConfigError`."""
+def located(
+    spec: SourceSpec,
+    s3_client: Callable[[], S3Client],
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> SourceSpec:
+    """Find which report of an inventory is meant, and which bucket it is about.
+
+    Raise `NotFoundError` or `ConfigError`.
+    """
     if not spec.is_inventory:
         return spec
-    manifest = InventoryManifest.parse(fetch_manifest(s3_client(), spec.uri), spec.uri)
-    return dataclasses.replace(spec, of_bucket=manifest.bucket)
+    uri = _newest(spec.uri, s3_client(), clock()) if names_all(spec.uri) else spec.uri
+    manifest = InventoryManifest.parse(fetch_manifest(s3_client(), uri), uri)
+    return dataclasses.replace(spec, uri=uri, of_bucket=manifest.bucket)
+
+
+def _newest(folder: str, client: S3Client, now: datetime) -> str:
+    uri = newest_report(client, folder)
+    age = report_age(uri, now)
+    assert age is not None  # noqa: S101 - it was found by its time
+    hours = round(age / timedelta(hours=1))
+    if age > OLD:
+        log.warning("inventory_report_old", report=uri, age_hours=hours)
+    else:
+        log.info("inventory_report_taken", report=uri, age_hours=hours)
+    return uri
 
 
 def open_original(spec: SourceSpec, stdin: BinaryIO, s3_client: Callable[[], S3Client]) -> BinaryIO | None:

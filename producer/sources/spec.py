@@ -28,9 +28,8 @@ FILE_SCHEME = "file://"
 STDIN = "-"
 NO_OPTIONS = SourceOptions()
 SOURCE_RULE = (
-    "SOURCE is s3://bucket/prefix, inventory+s3://bucket/path/manifest.json, a folder, an image, "
-    "a .txt, .csv or .jsonl list (an earlier manifest is "
-    "one), or - for a list on stdin"
+    "SOURCE is s3://bucket/prefix, inventory+s3://bucket/path/manifest.json or …/config-id/, a folder, "
+    "an image, a .txt, .csv or .jsonl list (an earlier manifest is one), or - for a list on stdin"
 )
 
 _BUCKET = re.compile(
@@ -164,11 +163,14 @@ def _s3_spec(uri: str, options: SourceOptions) -> SourceSpec:
 
 
 def _inventory_spec(uri: str, options: SourceOptions) -> SourceSpec:
-    """Its manifest says later which bucket it is about."""
+    """Its manifest says later which bucket it is about; which manifest, unless it is named, the folder."""
     options.refuse_list_options()
     bucket, key = split_uri(uri)
-    if not _BUCKET.fullmatch(bucket) or key.rpartition("/")[2] != MANIFEST_NAME:
-        raise ConfigError("name the manifest of an inventory: inventory+s3://bucket/path/manifest.json")
+    if not _BUCKET.fullmatch(bucket) or key.rpartition("/")[2] not in {MANIFEST_NAME, ""}:
+        raise ConfigError(
+            "name the manifest of an inventory, inventory+s3://bucket/path/manifest.json, "
+            "or the folder of its configuration, inventory+s3://bucket/path/config-id/"
+        )
     copy = Input(MANIFEST_NAME, ListFormat.INVENTORY)
     return SourceSpec(Kind.S3, uri, options.filters(), input=copy)
 

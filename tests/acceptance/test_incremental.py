@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from servers.fleet import PIXEL, Deployment, Fleet, Json, running_fleet
 from servers.s3 import S3UnderTest
+from servers.s3_inventory import lines_of, publish
 from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
 
 KEYS = [f"in/ü {number:02d}+%.png" for number in range(12)]
@@ -159,3 +160,20 @@ def test_a_list_of_handles_night_after_night_in_its_own_order(fleet: Fleet) -> N
         planned = [row["id"].removeprefix("filestack:") for row in nights.deployment.run("second").rows()]
         assert planned == [handles[7], handles[6], "list.txt:4", handles[7]]
         assert second["incremental"]["images"] == {"new": 4, "unchanged": 1, "disappeared": 4}
+
+
+@pytest.mark.long
+@pytest.mark.long
+def test_each_night_takes_the_newest_report_of_an_inventory(fleet: Fleet, s3_server: S3UnderTest) -> None:
+    client, photos, reports = s3_server.client(), s3_server.bucket(), s3_server.bucket()
+    fleet.deployment.environment |= s3_server.environment | {"TAGMILL_WRITE_BACK": "none"}
+    nights = Nights(fleet, f"inventory+s3://{reports}/reports/{photos}/all/")
+    fleet.deployment.worker()
+    for day, added in ((24, ["a.png", "b.png"]), (25, ["c.png"])):
+        for key in added:
+            client.put_object(Bucket=photos, Key=key, Body=PIXEL)
+        uri = publish(client, reports, photos, lines_of(client, photos), edition=f"2026-11-{day}T01-00Z")
+        summary = nights.run(f"night-{day}")
+        assert (summary["calls"], nights.names(f"night-{day}")) == (len(added), added)
+        run = json.loads((fleet.deployment.run(f"night-{day}").folder / "run.json").read_text())
+        assert run["source"]["uri"] == uri

@@ -6,10 +6,12 @@ import dataclasses
 import io
 from collections import Counter
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from servers.s3 import S3UnderTest
 from servers.s3_inventory import WRITTEN, Line, lines_of, publish
+from structlog.testing import capture_logs
 
 from tagmill.producer.modes import state_name
 from tagmill.producer.sources.base import Cursor, Filters, Listed
@@ -146,7 +148,7 @@ def test_the_bucket_is_the_one_that_the_report_is_about(s3: S3UnderTest) -> None
     spec = located(spec, s3.client)
     assert (spec.bucket, spec.prefix) == ("photos", "")
     assert type(spec).from_json(spec.to_json()) == spec
-    for wrong in ("inventory+s3://b/report.csv", "inventory+s3:///manifest.json"):
+    for wrong in ("inventory+s3://b/report.csv", "inventory+s3:///manifest.json", "inventory+s3:///"):
         with pytest.raises(ConfigError, match="name the manifest of an inventory"):
             parse_source(wrong)
 
@@ -156,3 +158,24 @@ def test_editions_of_a_report_are_one_source() -> None:
     other = dataclasses.replace(one, uri=one.uri.replace("11-24", "11-25"), of_bucket="photos")
     assert state_name(one, "filestack") == state_name(other, "filestack")
     assert state_name(one, "filestack") != state_name(parse_source("s3://b"), "filestack")
+    folder = replace(one, uri="inventory+s3://b/photos/all/")
+    assert state_name(one, "filestack") == state_name(folder, "filestack")
+
+
+def test_of_a_configurations_folder_the_newest_whole_report_is_taken(s3: S3UnderTest) -> None:
+    client, where = s3.client(), s3.bucket()
+    editions = ["2026-11-22T01-00Z", "2026-11-23T01-00Z", "2026-11-24T01-00Z", "2026-99-99T01-00Z"]
+    uris = [
+        publish(client, where, "photos", [Line("photos", "a.jpg")], files=1, edition=edition)
+        for edition in editions
+    ]
+    folder = parse_source(f"inventory+s3://{where}/reports/photos/all/")
+    client.delete_object(Bucket=where, Key=f"reports/photos/all/{editions[2]}/manifest.checksum")
+    for hours, said in ((47, "inventory_report_taken"), (49, "inventory_report_old")):
+        now = datetime(2026, 11, 23, 1, tzinfo=UTC) + timedelta(hours=hours)
+        with capture_logs() as logs:
+            spec = located(folder, s3.client, lambda: now)  # noqa: B023 - called at once
+        assert (spec.uri, spec.bucket) == (uris[1], "photos")
+        assert [(log["event"], log["age_hours"]) for log in logs] == [(said, hours)]
+    with pytest.raises(NotFoundError, match="no whole report of an S3 Inventory in"):
+        located(replace(folder, uri=f"inventory+s3://{where}/reports/"), s3.client)
