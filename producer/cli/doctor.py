@@ -64,10 +64,12 @@ def _may_pay(settings: Settings, *, said: bool | None) -> bool:
 
 
 def _check(settings: Settings, spec: SourceSpec | None, *, may_pay: bool) -> list[Check]:
-    from tagmill.producer.doctor.fleet import check_redis, check_run_store  # noqa: PLC0415 - as above
+    from tagmill.producer.doctor.fleet import check_fleet, check_redis, check_run_store  # noqa: PLC0415 - as above
     from tagmill.worker.s3 import store_client  # noqa: PLC0415 - as above
 
     checks = check_redis(settings.redis_url)
+    if all(check.passed for check in checks):
+        checks += check_fleet(settings)
     checks.append(check_run_store(settings.run_store, lambda: store_client(settings.s3_endpoint_url)))
     in_bucket, key = _check_bucket(settings, spec)
     return [*checks, *in_bucket, *_check_service(settings, may_pay=may_pay, key=key)]

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tagmill.config.settings import Settings
     from tagmill.worker.models import Json
 
-NO_BEAT = "no beat keeps them: start `tagmill beat`"
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 
 schedule = typer.Typer(
@@ -51,7 +50,7 @@ def list_schedules(
     """List the schedules: when they run, what ran last and how that ended, what comes next."""
     from tagmill.producer.cli.store import open_store  # noqa: PLC0415 - as above
     from tagmill.producer.report import print_json, print_text  # noqa: PLC0415 - as above
-    from tagmill.producer.schedules.overview import overview  # noqa: PLC0415 - as above
+    from tagmill.producer.schedules.overview import NO_BEAT, overview  # noqa: PLC0415 - as above
     from tagmill.producer.schedules.schedule import schedules_of  # noqa: PLC0415 - as above
 
     settings = settings_of(locals())

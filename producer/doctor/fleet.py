@@ -1,4 +1,4 @@
-"""Redis and the run store: what workers share, and whether it is fit for them."""
+"""A fleet: Redis and the run store, whether they are fit for it, and whether somebody does its work."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tagmill.config.celery import LANES
+from tagmill.config.settings import Settings
+from tagmill.producer.reach import open_board
 from tagmill.producer.redis_server import find_redis_server
+from tagmill.producer.schedules.overview import NO_BEAT
+from tagmill.producer.schedules.schedule import schedules_of
 from tagmill.worker.check import Check
 from tagmill.worker.errors import ConfigError
+from tagmill.worker.state.board import Board
 from tagmill.worker.state.checks import connect_checked
 from tagmill.worker.store.opening import open_probed
 
@@ -47,3 +53,45 @@ def check_run_store(run_store: str, s3_client: Callable[[], S3Client]) -> Check:
         return f"{open_probed(run_store, s3_client).location} creates files only where there are none"
 
     return Check.of("run store", look)
+
+
+def check_fleet(settings: Settings) -> list[Check]:
+    """Workers of each lane, messages that they did not understand, schedules and their beat."""
+    checks = []
+    if settings.redis_url is not None:
+        board = open_board(settings, settings.redis_url)
+        checks += [
+            Check.of("workers", lambda: _workers(board)),
+            Check.of("messages", lambda: _messages(board)),
+        ]
+    if settings.schedule:
+        checks.append(Check.of("schedules", lambda: _schedules(settings)))
+    return checks
+
+
+def _workers(board: Board) -> str:
+    if unserved := [lane for lane in LANES if not board.workers(lane)]:
+        raise ConfigError(f"no worker serves {', '.join(unserved)}: start `tagmill worker`")
+    return f"{len(board.workers())}, who serve {', '.join(LANES)}"
+
+
+def _messages(board: Board) -> str:
+    """Of the last hour."""
+    if foreign := board.insight.foreign_messages():
+        counted = ", ".join(f"{count} of version {version}" for version, count in foreign.items())
+        raise ConfigError(
+            f"not understood and left to refill: {counted}; the fleet is of several versions: update all"
+        )
+    return "all are understood"
+
+
+def _schedules(settings: Settings) -> str:
+    names = [schedule.name for schedule in schedules_of(settings)]
+    if settings.redis_url is None:
+        raise ConfigError("schedules need a fleet: set TAGMILL_REDIS_URL and start workers")
+    board = open_board(settings, settings.redis_url)
+    if not board.beats():
+        raise ConfigError(f"{', '.join(names)}: {NO_BEAT}")
+    if troubles := [f"{name}: {text}" for name, text in board.troubles().items() if name in names]:
+        raise ConfigError("; ".join(troubles))
+    return f"{', '.join(names)}: a beat keeps them"

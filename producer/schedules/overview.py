@@ -15,6 +15,8 @@ from tagmill.worker.store.layout import run_folder
 from tagmill.worker.store.runs import Runs
 from tagmill.worker.store.schedules import ScheduleLog, Start
 
+NO_BEAT = "no beat keeps them: start `tagmill beat`"
+
 
 def overview(
     files: Files, schedules: Iterable[Schedule], troubles: Mapping[str, str], now: datetime
