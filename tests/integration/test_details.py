@@ -146,7 +146,7 @@ def test_it_tells_why_calls_wait(site: Site) -> None:
     told = site.look(site.board)
     assert 25 < told["limiter"]["blocked_s"] <= 30
     assert told["limiter"]["share_of_rate"] == 0.5
-    assert told["breaker"]["reason"] == "8 calls failed in a row"
+    assert told["breaker"]["reason"] == "6 calls failed in a row"
     assert told["breaker"]["open_since"].endswith("+00:00")
 
 

@@ -57,7 +57,7 @@ from tagmill.worker.models import (
 from tagmill.worker.pipeline import Pipeline, Result
 from tagmill.worker.policy import TagPolicy, TagRule
 from tagmill.worker.rate import Rate
-from tagmill.worker.retry import RetryBudget
+from tagmill.worker.retry import ATTEMPTS, RetryBudget
 from tagmill.worker.rows import RowContext, build_row
 from tagmill.worker.rules import parse
 from tagmill.worker.sinks.base import Tagging
@@ -306,6 +306,13 @@ async def test_an_hours_outage_fails_no_image(rig: Rig, error: type[EngineUnavai
     assert max(outcome.attempts for outcome in outcomes) <= 3
     assert sum(outcome.attempts for outcome in outcomes) <= 40 + rig.lanes
     assert totals(result)[0] == 40 + probes * sent
+
+
+async def test_bad_images_that_are_all_that_is_left_are_given_up(rig: Rig) -> None:
+    rig.scripted.down = lambda _call: EngineUnavailableError("never", calls=1, http_status=500)
+    result = await rig.run(handles(5))
+    assert totals(result) == (5 * ATTEMPTS, 0, 5 * ATTEMPTS)
+    assert (await rig.breaker.snapshot()).open_since is None
 
 
 # --- the account ------------------------------------------------------------------------------------------

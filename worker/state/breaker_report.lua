@@ -1,10 +1,11 @@
 -- Count calls that ended; switch calling off when too many failed, on again when a probe succeeded. Seconds.
--- KEYS[1] breaker: "ok:SECOND" and "bad:SECOND" counts, streak, image1..image3, other (a failure of the streak was
---   no missing connection), opened, reason, probe_at, probed
+-- An image that fails again while nothing succeeds tells nothing new: the last images of a run may all be bad ones.
+-- KEYS[1] breaker: "ok:SECOND" and "bad:SECOND" counts, streak, image1, image2 … of the streak, opened, reason,
+--   probe_at, probed
 -- ARGV[1] successes   ARGV[2] failures after them, 0 or 1   ARGV[3] the failed image   ARGV[4] 1: unreachable
 -- ARGV[5] seconds between probes   returns 1 when calling is off
 local WINDOW, MIN_CALLS, MIN_SHARE = 30, 20, 0.5
-local STREAK, IMAGES = 8, 3
+local STREAK = 6
 local key, KEEP = KEYS[1], 600
 local clock = redis.call("TIME")
 local second, now = tonumber(clock[1]), clock[1] + clock[2] / 1000000
@@ -14,22 +15,22 @@ if successes > 0 then
   local opened, probed = unpack(redis.call("HMGET", key, "opened", "probed"))
   if opened and probed then redis.call("DEL", key) end
   redis.call("HINCRBY", key, "ok:" .. second, successes)
-  redis.call("HDEL", key, "streak", "other", "image1", "image2", "image3")
+  redis.call("HDEL", key, "streak")
+  for slot = 1, STREAK do redis.call("HDEL", key, "image" .. slot) end
 end
 
-local function note_image(image)
-  for slot = 1, IMAGES do
+local function is_news(image)
+  for slot = 1, STREAK do
     local seen = redis.call("HGET", key, "image" .. slot)
-    if seen == image then return end
+    if seen == image then return false end
     if not seen then return redis.call("HSET", key, "image" .. slot, image) end
   end
+  return true
 end
 
-if failures > 0 then
+if failures > 0 and (ARGV[4] == "1" or is_news(ARGV[3])) then
   redis.call("HINCRBY", key, "bad:" .. second, 1)
   redis.call("HINCRBY", key, "streak", 1)
-  if ARGV[4] ~= "1" then redis.call("HSET", key, "other", 1) end
-  note_image(ARGV[3])
 end
 redis.call("EXPIRE", key, KEEP)
 
@@ -49,10 +50,10 @@ if fields.opened then return 1 end
 if failures == 0 then return 0 end
 
 local reason
-local calls, streak = count.ok + count.bad, tonumber(fields.streak)
+local calls, streak = count.ok + count.bad, tonumber(fields.streak or 0)
 if calls >= MIN_CALLS and count.bad >= MIN_SHARE * calls then
   reason = string.format("%d of %d calls failed within %d s", count.bad, calls, WINDOW)
-elseif streak >= STREAK and (fields["image" .. IMAGES] or not fields.other) then
+elseif streak >= STREAK then
   reason = string.format("%d calls failed in a row", streak)
 end
 if not reason then return 0 end
