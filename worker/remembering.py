@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 
 import orjson
 
@@ -24,6 +26,8 @@ from tagmill.worker.store.view import View
 
 EVENTS_FILE = "events.json"
 _SCHEMA = "CREATE TABLE found (key BLOB, line BLOB);"
+
+Found = Callable[[], Iterator[Known]]  #: what a run knows of its images, in key order
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ def revised(before: Iterable[Known], gone: Iterable[Known], found: Iterable[Know
             yield news.over(known)
 
 
-def _write(files: Files, states: States, claim: Claim, found: sqlite3.Connection) -> None:
+def _write(files: Files, states: States, claim: Claim, found: Found) -> None:
     state = states.state(claim.number)
     if state.whole():
         return
@@ -76,29 +80,34 @@ def _write(files: Files, states: States, claim: Claim, found: sqlite3.Connection
     with contextlib.suppress(FileNotFoundError):
         facts["events"] = RunsOfEvents.of(Runs(files), claim.run).known
     gone = Departures(files, claim.run).known()
-    state.write(revised(states.state(claim.base).known(), gone, _in_key_order(found)), facts)
+    state.write(revised(states.state(claim.base).known(), gone, found()), facts)
 
 
 @contextmanager
-def _found(files: Files, spec: RunSpec, last_pass: int) -> Iterator[sqlite3.Connection]:
-    """A list of handles is in no order, and may name one twice."""
-    with scratch_database(_SCHEMA) as database:
+def _found(files: Files, spec: RunSpec, last_pass: int) -> Iterator[Found]:
+    """A listing was planned in key order; what was copied, a list or a report, is in none."""
+
+    def as_planned() -> Iterator[Known]:
         rows = map(orjson.loads, View(files, spec.run_id, last_pass + 1).lines())
-        known = filter(None, (Known.of_row(row, spec.created_at) for row in rows))
-        database.executemany("INSERT INTO found VALUES (?, ?)", ((one.key, one.to_line()) for one in known))
-        yield database
+        return filter(None, (Known.of_row(row, spec.created_at) for row in rows))
+
+    if spec.source["input"] is None:
+        yield lambda: _last_of_each(as_planned())
+        return
+    with scratch_database(_SCHEMA) as database:
+        lines = ((one.key, one.to_line()) for one in as_planned())
+        database.executemany("INSERT INTO found VALUES (?, ?)", lines)
+        yield lambda: _last_of_each(_sorted(database))
 
 
-def _in_key_order(found: sqlite3.Connection) -> Iterator[Known]:
+def _sorted(found: sqlite3.Connection) -> Iterator[Known]:
     lines = found.cursor().execute("SELECT line FROM found ORDER BY key, rowid")
-    last: Known | None = None
-    for (line,) in lines:
-        known = Known.from_line(line)
-        if last is not None and last.id != known.id:
-            yield last
-        last = known
-    if last is not None:
-        yield last
+    return (Known.from_line(line) for (line,) in lines)
+
+
+def _last_of_each(known: Iterator[Known]) -> Iterator[Known]:
+    """A list may name an image twice."""
+    return (list(of_one)[-1] for _, of_one in itertools.groupby(known, key=attrgetter("id")))
 
 
 def _keyed(known: Iterable[Known]) -> Iterator[tuple[bytes, Known]]:

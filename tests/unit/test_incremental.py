@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tagmill.producer.adopting import events_since
 from tagmill.producer.preparation import RunOptions
+from tagmill.worker import remembering
 from tagmill.worker.errors import RunError
 from tagmill.worker.models import Failure, ImageRef, Outcome, S3Object, Status, Write, WriteStatus
 from tagmill.worker.store.departures import Departures
@@ -35,6 +36,15 @@ def failed(_: Planned) -> Outcome:
 
 
 # --- what is asked for ------------------------------------------------------------------------------------
+
+
+def test_the_state_of_a_listing_is_written_without_sorting(
+    series: Series, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large library the temporary files would be tens of gigabytes."""
+    monkeypatch.delattr(remembering, "scratch_database")
+    assert series.run()[0] == KEYS
+    assert [known.id for known in series.state.known()] == [f"s3://bucket/{key}" for key in KEYS]
 
 
 def test_the_first_run_asks_for_all_and_the_next_for_nothing(series: Series) -> None:
