@@ -15,11 +15,12 @@ from tagmill.config.celery import LANES, QUEUE
 from tagmill.worker.counts import Counts
 from tagmill.worker.models import Chunk, Json
 from tagmill.worker.pace import Pace
-from tagmill.worker.state.connection import lua, translated
+from tagmill.worker.state.connection import LUA, translated
 from tagmill.worker.state.entries import Entry
 from tagmill.worker.state.insight import Insight
 from tagmill.worker.state.journal import entries_of, undo_values_of
 from tagmill.worker.state.keys import Keys, all_published
+from tagmill.worker.state.leader import RESIGN
 from tagmill.worker.state.leases import commit_keys
 from tagmill.worker.state.pulse import Waits, control_note
 from tagmill.worker.store.runs import Control
@@ -35,9 +36,10 @@ class Board:
         """`client` must answer bytes. `lanes`: Celery's names of the queues, without the prefix."""
         self._redis: Any = client  # redis-py types every reply as bytes or str or more
         self._keys, self._lanes = keys, lanes
-        self._close_shard = self._redis.register_script(lua("shard_close"))
-        self._commit_chunk = self._redis.register_script(lua("lease_commit"))
-        self._note_control = self._redis.register_script(lua("control_note"))
+        self._lead = self._redis.register_script(LUA["lead"])
+        self._close_shard = self._redis.register_script(LUA["shard_close"])
+        self._commit_chunk = self._redis.register_script(LUA["lease_commit"])
+        self._note_control = self._redis.register_script(LUA["control_note"])
 
     # --- refill -------------------------------------------------------------------------------------------
 
@@ -54,7 +56,7 @@ class Board:
 
     def lead(self, token: str, seconds: float) -> bool:
         """Return whether this token leads for the next `seconds`."""
-        return self._take(self._keys.refill_leader(), token, seconds)
+        return self._take_lead(self._keys.refill_leader(), token, seconds)
 
     def leads(self, token: str) -> bool:
         """Whether Redis still says so."""
@@ -62,22 +64,11 @@ class Board:
             return bool(self._redis.get(self._keys.refill_leader()) == token.encode())
 
     def resign(self, token: str) -> None:
-        self._give_back(self._keys.refill_leader(), token)
+        self._take_lead(self._keys.refill_leader(), token, RESIGN)
 
-    def _take(self, key: str, token: str, seconds: float) -> bool:
-        milliseconds = int(seconds * 1000)
+    def _take_lead(self, key: str, token: str, seconds: float) -> bool:
         with translated():
-            if self._redis.set(key, token, nx=True, px=milliseconds):
-                return True
-            if self._redis.get(key) != token.encode():
-                return False
-            self._redis.pexpire(key, milliseconds)
-            return True
-
-    def _give_back(self, key: str, token: str) -> None:
-        with translated():
-            if self._redis.get(key) == token.encode():
-                self._redis.delete(key)
+            return bool(self._lead(keys=[key], args=[token, int(seconds * 1000)]))
 
     def nudge(self, run_id: str) -> None:
         """Say that a run has more to do, so that whoever refills looks at once."""
@@ -158,10 +149,10 @@ class Board:
 
     def lead_beats(self, token: str, seconds: float) -> bool:
         """Return whether this beat ensures the due runs for the next `seconds`."""
-        return self._take(self._keys.beat_leader(), token, seconds)
+        return self._take_lead(self._keys.beat_leader(), token, seconds)
 
     def resign_beat(self, token: str) -> None:
-        self._give_back(self._keys.beat_leader(), token)
+        self._take_lead(self._keys.beat_leader(), token, RESIGN)
 
     def beats(self) -> bool:
         """Whether there is a beat."""
@@ -320,8 +311,10 @@ class Board:
             self._redis.hset(self._keys.workers(), name, value)
 
     def forget_worker(self, name: str) -> None:
-        with translated():
-            self._redis.hdel(self._keys.workers(), name)
+        """Forget also what probes saw of it: a worker that has its name next is another one."""
+        keys = self._keys
+        with translated(), self._redis.pipeline() as pipe:
+            pipe.hdel(keys.workers(), name).delete(keys.turn(name), keys.look(name)).execute()
 
     def workers(self, lane: str | None = None) -> dict[str, int]:
         """Return the live workers, of that lane or all, and their processes; an older one names no lanes."""

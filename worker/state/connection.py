@@ -27,6 +27,15 @@ UNAVAILABLE = (
 MOMENTARY = ("-OOM ", "-READONLY ", "-MISCONF ", "-MASTERDOWN ", "MISCONF ", "LOADING ")
 
 
+#: Read with the module: an update may replace the files under a worker, whose code sends the arguments of its
+#: own scripts.
+LUA = {
+    file.name.removesuffix(".lua"): file.read_text()
+    for file in resources.files(__package__).iterdir()
+    if file.name.endswith(".lua")
+}
+
+
 def connect(url: str) -> Redis:
     """Return a client that answers bytes. Nothing is sent yet."""
     return Redis.from_url(
@@ -51,16 +60,11 @@ def translated() -> Iterator[None]:
         raise
 
 
-def lua(name: str) -> str:
-    """One Lua file of this folder. Every script bears being run twice: a client repeats what got no reply."""
-    return resources.files(__package__).joinpath(f"{name}.lua").read_text()
-
-
 class Script:
-    """One Lua file, ready to run."""
+    """One Lua file, ready to run. Each bears being run twice: a client repeats what got no reply."""
 
     def __init__(self, redis: Redis, name: str) -> None:
-        self._run = redis.register_script(lua(name))
+        self._run = redis.register_script(LUA[name])
 
     async def __call__(self, keys: Sequence[str], args: Sequence[str | bytes | float] = ()) -> Any:
         with translated():

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from tagmill.worker.state.breaker import BreakerSnapshot
-from tagmill.worker.state.connection import lua, translated
+from tagmill.worker.state.connection import LUA, translated
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.limiter import (
     MICROSECONDS,
@@ -35,7 +35,7 @@ class Insight:
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._redis: Any = client  # redis-py types every reply as bytes or str or more
         self._keys = keys
-        self._reserve = self._redis.register_script(lua("limiter_reserve"))
+        self._reserve = self._redis.register_script(LUA["limiter_reserve"])
 
     def holds(self, run_id: str) -> list[Hold]:
         """Return the run's chunks in work, in plan order."""

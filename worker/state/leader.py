@@ -6,32 +6,28 @@ import secrets
 
 from redis.asyncio import Redis
 
-from tagmill.worker.state.connection import translated
+from tagmill.worker.state.connection import Script
 
 LEADER_SECONDS = 30.0  #: a leader silent for longer is replaced
+RESIGN = 0.0  #: seconds
 
 
 class Leader:
     """`redis` None: there is nobody else."""
 
     def __init__(self, redis: Redis | None, key: str) -> None:
-        self._redis, self._key, self._token = redis, key, secrets.token_hex(8).encode()
+        self._script = Script(redis, "lead") if redis is not None else None
+        self._key, self._token = key, secrets.token_hex(8)
 
     async def leads(self) -> bool:
         """Return whether this process does for a while; raise `RedisUnavailableError`."""
-        if self._redis is None:
-            return True
-        milliseconds = int(LEADER_SECONDS * 1000)
-        with translated():
-            if await self._redis.set(self._key, self._token, nx=True, px=milliseconds):
-                return True
-            if await self._redis.get(self._key) != self._token:
-                return False
-            return bool(await self._redis.pexpire(self._key, milliseconds))
+        return await self._take(LEADER_SECONDS)
 
     async def resign(self) -> None:
         """Let another process lead at once."""
-        if self._redis is not None:
-            with translated():
-                if await self._redis.get(self._key) == self._token:
-                    await self._redis.delete(self._key)
+        await self._take(RESIGN)
+
+    async def _take(self, seconds: float) -> bool:
+        if self._script is None:
+            return True
+        return bool(await self._script([self._key], [self._token, int(seconds * 1000)]))

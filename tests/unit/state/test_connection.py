@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from importlib import resources
+from pathlib import Path
+
 import pytest
 import redis.exceptions
 from redis.asyncio import Redis
@@ -49,6 +52,14 @@ async def test_a_script_is_loaded_again_after_redis_forgot_it(redis: Redis) -> N
     assert await script(["set"], ["one", 10, 60]) == 1
     await redis.script_flush()
     assert await script(["set"], ["two", 10, 60]) == 2
+
+
+async def test_a_script_is_that_of_the_code_that_runs_it(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update in place changes the file under a worker, whose children begin later."""
+    monkeypatch.setattr(resources, "files", lambda _: Path("/replaced"))
+    assert await Script(redis, "denied")(["updated"], ["one", 10, 60]) == 1
 
 
 async def test_a_connection_answers_bytes(redis_server: RedisUnderTest) -> None:
