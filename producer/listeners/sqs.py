@@ -135,7 +135,7 @@ class SqsFeed:
         """
         self._inbox, self._dead_letters = inbox, dead_letters
         self._new_reader, self._count = new_reader, receivers
-        self._found: queue.Queue[Delivery | TaggingError] = queue.Queue(WAITING)
+        self._found: queue.Queue[Delivery | Exception] = queue.Queue(WAITING)
         self._complaints, self._closed = Complaints(), threading.Event()
 
     def start(self) -> None:
@@ -157,7 +157,7 @@ class SqsFeed:
             while len(found) < WAITING:
                 found.append(self._found.get(timeout=max(until - time.monotonic(), 0.0)))
         for one in found:
-            if isinstance(one, TaggingError):
+            if isinstance(one, Exception):
                 raise one
         return [one for one in found if isinstance(one, Delivery)]
 
@@ -173,6 +173,13 @@ class SqsFeed:
         self._closed.set()
 
     def _receive(self, messages: Iterable[Message]) -> None:
+        """A receiver that ended unheard would leave a listener that hears nothing."""
+        try:
+            self._receive_on(messages)
+        except Exception as error:  # noqa: BLE001 - raised where deliveries are taken
+            self._found.put(error)
+
+    def _receive_on(self, messages: Iterable[Message]) -> None:
         read, complaints = self._new_reader(), Complaints()
         while not self._closed.is_set():
             for message in messages:
@@ -185,9 +192,6 @@ class SqsFeed:
                 complaints.say("queue_unavailable", error)
                 messages = []
                 self._closed.wait(MOMENT_SECONDS)
-            except TaggingError as error:
-                self._found.put(error)
-                return
 
     def _read(self, read: Callable[[str], Delivery], message: Message) -> Delivery | None:
         try:

@@ -111,6 +111,16 @@ def test_without_dead_letters_it_stays_for_the_queue_s_own_redrive(
     assert "message_not_understood" in [entry["event"] for entry in logs]
 
 
+def test_a_receiver_that_fails_of_anything_is_heard_of(new_queue: Callable[[], Queue]) -> None:
+    def no_reader() -> Callable[[str], Delivery]:
+        raise LookupError("no reader")
+
+    feed = SqsFeed(new_queue(), None, no_reader, receivers=1)
+    feed.start()
+    with pytest.raises(LookupError, match="no reader"):
+        feed.take()
+
+
 @pytest.mark.usefixtures("client")
 def test_a_queue_that_is_not_there_is_refused_at_the_start(s3_server: S3UnderTest) -> None:
     missing = open_queue(f"{s3_server.url}/123456789012/no-such-queue")
