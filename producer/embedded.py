@@ -1,7 +1,8 @@
-"""The embedded default: a private Redis, a worker and, for trials, the sandbox; gone when the run is."""
+"""The embedded default: a private Redis, a worker and, for trials, the sandbox; gone when their user is."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -9,30 +10,39 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Self
 
 import orjson
+import structlog
 from pydantic import SecretStr
 
 from tagmill.config.celery import LANES
 from tagmill.config.environment import child_environment
 from tagmill.config.settings import Settings
 from tagmill.producer.display import Print
+from tagmill.producer.preparation import account_rate
 from tagmill.producer.redis_server import RedisServer
-from tagmill.worker.errors import ConfigError, RedisUnavailableError, RunError
+from tagmill.producer.state_dir import locked, state_dir
+from tagmill.worker.account import settle_budget
+from tagmill.worker.errors import ConfigError, RedisUnavailableError, RunError, RunStoreUnavailableError
 from tagmill.worker.orphans import die_with_parent
+from tagmill.worker.rate import Rate
 from tagmill.worker.state.board import Board
 from tagmill.worker.state.checks import connect_checked
 from tagmill.worker.state.keys import Keys
+from tagmill.worker.store.runs import Runs, RunSpec
 
 SANDBOX = "sandbox"
+FOR_RUN, FOR_EVENTS = "--run", "--events"  #: what a worker is for
 _READY_SECONDS = 20.0
 _CELERYS_OWN = "worker: "  #: what it prints beside its log when it is told to stop
 _QUICK_SECONDS = 15.0
 _MOST_QUICK_DEATHS = 3
 _STOP_SECONDS = 30.0  #: beyond the timeout of calls in flight
+
+log = structlog.get_logger()
 
 
 class Embedded:
@@ -44,7 +54,7 @@ class Embedded:
         self._redis = RedisServer(folder / "redis")
         self._sandbox: subprocess.Popen[bytes] | None = None
         self._worker: subprocess.Popen[bytes] | None = None
-        self._run_id = ""
+        self._work: tuple[str, ...] = ()
         self._started_at = 0.0
         self._quick_deaths = 0
 
@@ -70,10 +80,10 @@ class Embedded:
             self._sandbox.wait()
         self._redis.stop()
 
-    def start_worker(self, run_id: str) -> None:
-        self._run_id, self._started_at = run_id, time.monotonic()
-        command = [sys.executable, "-m", "tagmill.worker.serve", "--run", run_id]
-        self._worker = self._spawn(command, self.settings)
+    def start_worker(self, *work: str) -> None:
+        """`work`: `FOR_RUN` and its id, or `FOR_EVENTS`."""
+        self._work, self._started_at = work, time.monotonic()
+        self._worker = self._spawn([sys.executable, "-m", "tagmill.worker.serve", *work], self.settings)
 
     def supervise(self) -> None:
         """Restart Redis, with what its append-only file kept, and the worker, if they died."""
@@ -84,7 +94,7 @@ class Embedded:
             if self._quick_deaths == _MOST_QUICK_DEATHS:
                 raise RunError("the worker ends as soon as it starts; its last lines above say why")
             self._forget_dead_worker()
-            self.start_worker(self._run_id)
+            self.start_worker(*self._work)
 
     def _forget_dead_worker(self) -> None:
         """Nobody else works here: its chunks need not wait for the end of their leases."""
@@ -112,6 +122,13 @@ class Embedded:
         """End calls in flight; each may have been paid."""
         if self._worker is not None:
             self._worker.kill()
+
+    def settle_budget(self, spec: RunSpec, runs: Runs) -> None:
+        """Put back what is open of the run's grants, once its worker is gone."""
+        try:
+            asyncio.run(settle_budget(self.settings, spec, runs))
+        except (RedisUnavailableError, RunStoreUnavailableError) as error:
+            log.warning("open_grants_lost", error=str(error))
 
     def _start_sandbox(self) -> None:
         ready = self._folder / "sandbox.json"
@@ -152,6 +169,18 @@ class Embedded:
             text = line.decode(errors="replace").rstrip()
             if text and not text.startswith(_CELERYS_OWN):
                 self._print(text)
+
+
+@contextlib.contextmanager
+def embedded_servers(settings: Settings, spec: RunSpec, print_line: Print) -> Iterator[Embedded]:
+    """Yield servers for that run, or one like it. Raise `ConfigError` while others go on here."""
+    folder = state_dir(settings.state_dir)
+    account = account_rate(settings, spec.engine, Rate.parse(spec.rate) if spec.rate else None)
+    # Its log lines would bury ours: unless a level was asked for, only warnings are shown.
+    level = settings.log_level if "log_level" in settings.model_fields_set else "warning"
+    of_worker = settings.model_copy(update={"rate": account, "log_level": level})
+    with locked(folder), Embedded(of_worker, folder, engine=spec.engine, print_line=print_line) as embedded:
+        yield embedded
 
 
 def _await_url(ready: Path, process: subprocess.Popen[bytes]) -> str:

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from tagmill.config.settings import Settings
 from tagmill.producer.display import Display, duration, no_worker, open_display
-from tagmill.producer.embedded import Embedded
+from tagmill.producer.embedded import FOR_RUN, Embedded, embedded_servers
 from tagmill.producer.follow import Follower, refilling
 from tagmill.producer.interrupts import Interrupt, interrupts
 from tagmill.producer.live import LiveRun
 from tagmill.producer.modes import against_state
 from tagmill.producer.planning import pass_planner, refuse_empty, reopen_source
-from tagmill.producer.preparation import SANDBOX, RunOptions, account_rate, clear, prepare
-from tagmill.producer.reach import open_board
+from tagmill.producer.preparation import SANDBOX, RunOptions, clear, prepare
+from tagmill.producer.reach import goes_on_here, open_board
 from tagmill.producer.safety import SILENT, Dialogue
 from tagmill.producer.sources.inventory_reports import report_age
 from tagmill.producer.sources.opening import located, open_original
 from tagmill.producer.sources.s3_client import listing_client
 from tagmill.producer.sources.spec import SourceSpec
-from tagmill.producer.state_dir import announce, locked, refuse_second, state_dir
-from tagmill.worker.account import settle_budget
+from tagmill.producer.state_dir import announce, refuse_second, state_dir
 from tagmill.worker.background import Background
-from tagmill.worker.errors import (
-    ConfigError,
-    NotFoundError,
-    RedisUnavailableError,
-    RunStoreUnavailableError,
-)
+from tagmill.worker.errors import ConfigError, NotFoundError
 from tagmill.worker.models import Json, canonical_hash
 from tagmill.worker.pace import Pace
-from tagmill.worker.rate import Rate
 from tagmill.worker.s3 import store_client
 from tagmill.worker.state.board import Board
 from tagmill.worker.state.checks import connect_checked
@@ -52,10 +42,7 @@ if TYPE_CHECKING:
 
 DRAINING = "stopping: calls in flight finish; once more aborts them"
 LEAVING = "leaving: the workers go on with it"
-log = structlog.get_logger()
 NO_CAPS: Mapping[str, Any] = {}
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +57,19 @@ class Launch:
 
     def go(self, *, detach: bool) -> Json:
         """Return the summary when the run is completed, paused, cancelled or left."""
+        if (listener := self.listener) is not None:
+            board = self.board(listener)
+            return LiveRun(self.runs.files, self.spec.run_id, board).summary()
         summary = self._embedded() if self.spec.embedded else self._fleet(detach=detach)
         if summary["state"] == "completed" and not summary["planned"] and not self.spec.is_incremental:
             raise NotFoundError(f"no images in {self.spec.source['uri']}")
         return summary
+
+    @property
+    def listener(self) -> str | None:
+        """Return the Redis of who works on it here, without a fleet, while this command looks on."""
+        here = goes_on_here(self.settings, self.spec)
+        return here.redis_url if here is not None else None
 
     def announcement(self) -> str:
         """One line: what starts here, with what, how fast."""
@@ -109,19 +105,13 @@ class Launch:
     # --- embedded -----------------------------------------------------------------------------------------
 
     def _embedded(self) -> Json:
-        folder = state_dir(self.settings.state_dir)
-        rate = Rate.parse(self.spec.rate) if self.spec.rate else None
-        account = account_rate(self.settings, self.spec.engine, rate)
-        # Its log lines would bury the progress: unless a level was asked for, only warnings are shown.
-        level = self.settings.log_level if "log_level" in self.settings.model_fields_set else "warning"
-        settings = self.settings.model_copy(update={"rate": account, "log_level": level})
-        with locked(folder), self._display() as display:
+        with self._display() as display:
             print_line = display.print_line
-            with Embedded(settings, folder, engine=self.spec.engine, print_line=print_line) as embedded:
-                announce(folder, self.spec.run_id, embedded.redis_url)
+            with embedded_servers(self.settings, self.spec, print_line) as embedded:
+                announce(state_dir(self.settings.state_dir), self.spec.run_id, embedded.redis_url)
                 board = self.board(embedded.redis_url)
                 board.drop_queue()  # of an earlier run: its workers are gone, its messages are not wanted
-                embedded.start_worker(self.spec.run_id)
+                embedded.start_worker(FOR_RUN, self.spec.run_id)
                 with interrupts(print_line, DRAINING, embedded.kill_worker) as interrupt:
                     summary = self._follow(board, embedded.redis_url, display, interrupt, embedded)
                     if interrupt.asked and summary["state"] == "running":
@@ -131,14 +121,8 @@ class Launch:
                         summary = LiveRun(self.runs.files, self.spec.run_id, board).summary()
                 if _is_over(summary):
                     embedded.kill_worker()  # it holds nothing any more, and Celery takes seconds to leave
-                self._settle_budget(embedded.settings)
+                embedded.settle_budget(self.spec, self.runs)
                 return summary
-
-    def _settle_budget(self, settings: Settings) -> None:
-        try:
-            asyncio.run(settle_budget(settings, self.spec, self.runs))
-        except (RedisUnavailableError, RunStoreUnavailableError) as error:
-            log.warning("open_grants_lost", error=str(error))
 
     def _pause(self, board: Board) -> None:
         pause = Control(verb=Verb.PAUSE, reason="interrupted", by="run", at=_now())
@@ -291,7 +275,8 @@ def check_reopenable(settings: Settings, spec: RunSpec, kind: PassKind) -> None:
         return  # who asks the service there are the workers
     if kind.calls and spec.engine != SANDBOX and not settings.has_credentials:
         raise ConfigError("no Filestack credentials: set TAGMILL_FILESTACK_API_KEY and …_APP_SECRET")
-    refuse_second(state_dir(settings.state_dir))
+    if spec.open_until is None or goes_on_here(settings, spec) is None:
+        refuse_second(state_dir(settings.state_dir))
 
 
 def lift_pause(

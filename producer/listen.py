@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tagmill.config.settings import Settings
-from tagmill.producer.display import no_worker
+from tagmill.producer.display import Print, no_worker
+from tagmill.producer.embedded import FOR_EVENTS, Embedded, embedded_servers
 from tagmill.producer.launch import open_runs
 from tagmill.producer.listeners.base import Delivery, Feed
 from tagmill.producer.listeners.listener import Listener
@@ -19,11 +20,13 @@ from tagmill.producer.preparation import RunOptions, clear, prepare
 from tagmill.producer.reach import open_board
 from tagmill.producer.safety import Dialogue
 from tagmill.producer.sources.spec import Kind, SourceSpec
+from tagmill.producer.state_dir import announce, refuse_second, state_dir
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.own_writes import OwnWrites
 from tagmill.worker.s3 import s3_client
+from tagmill.worker.state.board import Board
 from tagmill.worker.store.base import Files
-from tagmill.worker.store.event_runs import EventRuns
+from tagmill.worker.store.event_runs import EVENTS, EventRuns
 from tagmill.worker.store.probes import keep_probes
 from tagmill.worker.store.runs import RunSpec
 
@@ -42,27 +45,60 @@ class ListenOptions:
     own_principal: str | None = None
 
 
-def open_listener(
+@contextmanager
+def listening(
     settings: Settings,
     source: SourceSpec,
     options: ListenOptions,
     run: RunOptions,
     dialogue: Dialogue,
+    *,
     stopped: Callable[[], bool],
-) -> Listener:
+    print_line: Print,
+) -> Iterator[Listener]:
     """Raise `ConfigError`, `NotFoundError` or `RedisUnavailableError` before anything is taken in."""
-    if settings.redis_url is None:
-        raise ConfigError("listening needs a fleet: set TAGMILL_REDIS_URL and start workers")
     if source.kind is Kind.FOLDER or source.input is not None:
         raise ConfigError("events are about a bucket: name s3://bucket/prefix, or say --webhooks")
+    if settings.redis_url is None:
+        refuse_second(state_dir(settings.state_dir))
     spec, probes = clear(settings, prepare(settings, source, run), source, dialogue)
     template = dataclasses.replace(spec, lane=options.lane, dedupe="off")
-    board, files = open_board(settings, settings.redis_url), open_runs(settings).files
-    if not board.workers(options.lane):
-        print(no_worker(options.lane), file=sys.stderr)  # noqa: T201 - for the user, beside the log
+    store = open_runs(settings)
+    files = store.files
     runs = EventRuns(files, template, options.name, prepare=lambda run_id: keep_probes(files, run_id, probes))
-    feed = _open_feed(settings, source, options, template, files)
-    return Listener(feed, runs, nudge=board.nudge, stopped=stopped)
+    with _servers(settings, template, print_line) as (board, embedded):
+        feed = _open_feed(settings, source, options, template, files)
+
+        def over() -> bool:
+            if embedded is not None:
+                embedded.supervise()
+            return stopped()
+
+        yield Listener(feed, runs, nudge=board.nudge, stopped=over)
+        if embedded is not None:
+            embedded.stop_worker()
+            if runs.made:
+                embedded.settle_budget(store.read(runs.made), store)
+
+
+@contextmanager
+def _servers(
+    settings: Settings, template: RunSpec, print_line: Print
+) -> Iterator[tuple[Board, Embedded | None]]:
+    """Yield the fleet's, or our own: a Redis, and a worker for that lane alone."""
+    if settings.redis_url is not None:
+        board = open_board(settings, settings.redis_url)
+        if not board.workers(template.lane):
+            print_line(no_worker(template.lane))
+        yield board, None
+        return
+    of_worker = settings.model_copy(update={"lanes": template.lane})
+    with embedded_servers(of_worker, template, print_line) as embedded:
+        announce(state_dir(settings.state_dir), EVENTS, embedded.redis_url)
+        board = open_board(settings, embedded.redis_url)
+        board.drop_queue()  # its workers are gone
+        embedded.start_worker(FOR_EVENTS)
+        yield board, embedded
 
 
 def _open_feed(

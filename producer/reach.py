@@ -8,13 +8,15 @@ from tagmill.producer.state_dir import Embedded, running, state_dir
 from tagmill.worker.state.board import Board
 from tagmill.worker.state.checks import connect_checked
 from tagmill.worker.state.keys import Keys
+from tagmill.worker.store.event_runs import EVENTS
 from tagmill.worker.store.runs import RunSpec
 
 
 def goes_on_here(settings: Settings, spec: RunSpec) -> Embedded | None:
     """Return who works on it, without a fleet, on this machine and in this state folder."""
     here = running(state_dir(settings.state_dir)) if spec.embedded else None
-    return here if here is not None and here.run_id == spec.run_id else None
+    works_on_it = here is not None and here.run_id in {spec.run_id, EVENTS if spec.open_until else None}
+    return here if works_on_it else None
 
 
 def open_board(settings: Settings, redis_url: str) -> Board:

@@ -1,4 +1,4 @@
-"""The folder of the embedded mode: one run at a time, found again by `status`."""
+"""The folder of the embedded mode: one run or listener at a time, found again by `status`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tagmill.worker.errors import ConfigError, RunError
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """What a running embedded `tagmill run` says of itself."""
+    """What a running embedded `tagmill run` or `tagmill listen` says of itself."""
 
     pid: int
-    run_id: str
+    run_id: str  #: that it works on; what all begin with that events plan
     redis_url: str
 
 

@@ -50,7 +50,10 @@ log = structlog.get_logger()
 
 
 class Refill:
-    """One elected process ticks at a time; `only` names the run to serve, None serves every open one."""
+    """One elected process ticks at a time; `only` names the run to serve, None serves every open one.
+
+    `embedded`: without a fleet, those are the runs that events plan here.
+    """
 
     def __init__(
         self,
@@ -59,10 +62,12 @@ class Refill:
         publish: Callable[[Chunk, str], None],
         *,
         only: str | None = None,
+        embedded: bool = False,
         grace_seconds: float = GRACE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runs, self._board, self._publish, self._only = Runs(files), board, publish, only
+        self._embedded = embedded
         self._files, self._grace_seconds, self._clock = files, grace_seconds, clock
         self._token = secrets.token_hex(8)
         self._known: list[str] = [only] if only else []
@@ -151,10 +156,13 @@ class Refill:
             self._closed.add(run_id)
             return None
         spec = self._runs.read(run_id)
-        if spec.embedded and self._only is None:
+        if self._only is None and not self._serves(spec):
             self._closed.add(run_id)  # its own servers work on it, or it waits for them
             return None
         return self._passes.setdefault(run_id, OpenPass(self._files, self._board, spec, current))
+
+    def _serves(self, spec: RunSpec) -> bool:
+        return spec.embedded == self._embedded and (spec.open_until is not None or not self._embedded)
 
     def _serve(self, open_pass: OpenPass, unavailable: set[str]) -> None:
         """Publish its chunks, or settle them where the pass is cancelled."""

@@ -34,18 +34,18 @@ WAITS = "housekeeping_waits"  #: log event
 log = structlog.get_logger()
 
 
-def serve(settings: Settings, only: str | None = None) -> int:
-    """Work until told to stop; return the exit code. `only`: the one run to refill.
+def serve(settings: Settings, only: str | None = None, *, embedded: bool = False) -> int:
+    """Work until told to stop; return the exit code. `embedded`: without a fleet.
 
-    Raise `ConfigError` before any work.
+    `only`: then the one run to refill; else those that events plan. Raise `ConfigError` before any work.
     """
-    if only is None and not settings.has_credentials:  # who starts a run of its own has looked
+    if not embedded and not settings.has_credentials:  # who starts servers of its own has looked
         raise ConfigError("a worker needs TAGMILL_FILESTACK_API_KEY and TAGMILL_FILESTACK_APP_SECRET")
     # Celery warns of root because of pickle; this worker accepts JSON only.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     processes = settings.processes or min(os.cpu_count() or 1, MAX_DEFAULT_PROCESSES)
     app = create_app(settings, processes)
-    housekeeping = Housekeeping(settings, processes, only)
+    housekeeping = Housekeeping(settings, processes, only, embedded=embedded)
     worker = app.Worker(
         hostname=housekeeping.name,
         concurrency=processes,
@@ -67,19 +67,20 @@ def serve(settings: Settings, only: str | None = None) -> int:
 class Housekeeping:
     """Says that the worker lives, and refills when no other process does."""
 
-    def __init__(self, settings: Settings, processes: int, only: str | None) -> None:
+    def __init__(self, settings: Settings, processes: int, only: str | None, *, embedded: bool) -> None:
         """Raise `ConfigError` or `RedisUnavailableError` for a Redis or a run store that will not do."""
         if settings.redis_url is None:
             raise ConfigError("TAGMILL_REDIS_URL is not set: a worker belongs to a fleet")
         self.name = worker_name()
         self._processes, self._lanes = processes, settings.lanes.split(",")
         self._board = Board(connect_checked(settings.redis_url), Keys(settings.redis_prefix), *LANES)
+        self._board.forget_worker(self.name)  # one that was killed: in a container all have the same pid
         files = open_probed(
             settings.run_store,
             lambda: store_client(settings.s3_endpoint_url),
         )
         publisher = Publisher(settings.redis_url, settings.redis_prefix)
-        self._refill = Refill(files, self._board, publisher, only=only)
+        self._refill = Refill(files, self._board, publisher, only=only, embedded=embedded)
         self._leads = False
         self._complaints = Complaints()
         self._stopped = threading.Event()
@@ -124,14 +125,15 @@ class Housekeeping:
 
 
 def main() -> int:
-    """Run the worker of an embedded run: `python -m tagmill.worker.serve --run RUN_ID`."""
+    """`python -m tagmill.worker.serve`; without a fleet `--run RUN_ID`, or `--events` for a listener."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--run")
-    only = parser.parse_args().run
+    parser.add_argument("--events", action="store_true")
+    said = parser.parse_args()
     try:
         settings = load_settings()
         configure_logs(settings.log_level, settings.log_format, settings.secrets())
-        return serve(settings, only)
+        return serve(settings, said.run, embedded=said.events or said.run is not None)
     except TaggingError as error:
         print(f"tagmill worker: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
         return 2

@@ -25,7 +25,8 @@ def go(launch: Launch, *, detach: bool, as_json: bool) -> None:
 def exit_code_of(launch: Launch, summary: Json, *, detached: bool) -> ExitCode:
     from tagmill.producer.report import summary_exit_code  # noqa: PLC0415 - `--help` need not pay for it
 
-    return summary_exit_code(summary, detached=detached, writes_only=not launch.current.kind.calls)
+    left = detached or launch.listener is not None
+    return summary_exit_code(summary, detached=left, writes_only=not launch.current.kind.calls)
 
 
 def foresee(settings: Settings, spec: RunSpec, *, as_json: bool) -> NoReturn:

@@ -15,6 +15,7 @@ from tagmill.producer.cli.options import (
     MaxFailureRate,
     RedisUrl,
     RunStore,
+    StateDir,
     parse_rate,
     settings_of,
 )
@@ -59,7 +60,7 @@ def listen(  # noqa: PLR0913 - an option each
         str | None, typer.Option(help="Principal id of the workers, whose copies are no news.")
     ] = None,
     rate: Annotated[str | None, typer.Option(help="Calls, such as 20/s; a cap for its runs.")] = None,
-    engine: Annotated[str | None, typer.Option(help="filestack or filestack-workflow.")] = None,
+    engine: Annotated[str | None, typer.Option(help="filestack, filestack-workflow or sandbox.")] = None,
     workflow_id: WorkflowId = None,
     task_name: TaskName = None,
     write_back: WriteBack = None,
@@ -81,10 +82,14 @@ def listen(  # noqa: PLR0913 - an option each
     max_size: MaxSize = None,
     run_store: RunStore = None,
     redis_url: RedisUrl = None,
+    state_dir: StateDir = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Tag images as they come in, an ordinary run for each hour, until told to stop."""
+    """Tag images as they come in, an ordinary run for each hour, until told to stop.
+
+    Without a fleet it brings a worker of its own.
+    """
     others = {"rate": None, "webhooks": None}  # settings of other commands
     settings = settings_of(locals() | others, quiet=False)
     if webhooks in {source is not None, queue is not None}:
@@ -93,7 +98,7 @@ def listen(  # noqa: PLR0913 - an option each
         raise ConfigError("--dead-letter-queue is the --queue itself: what cannot be read would go round")
     from tagmill.config.celery import LANES  # noqa: PLC0415 - `--help` need not pay for it
     from tagmill.producer.interrupts import interrupts  # noqa: PLC0415 - as above
-    from tagmill.producer.listen import WEBHOOKS, ListenOptions, open_listener  # noqa: PLC0415 - as above
+    from tagmill.producer.listen import WEBHOOKS, ListenOptions, listening  # noqa: PLC0415 - as above
     from tagmill.producer.preparation import RunOptions  # noqa: PLC0415 - as above
     from tagmill.producer.sources.options import SourceOptions  # noqa: PLC0415 - as above
     from tagmill.producer.sources.spec import parse_source  # noqa: PLC0415 - as above
@@ -110,8 +115,17 @@ def listen(  # noqa: PLR0913 - an option each
     said = ListenOptions(name, lane, queue, dead_letter_queue, own_principal)
     where = parse_source(source, selection) if source is not None else WEBHOOKS
     run = RunOptions(rate=parse_rate(rate))
-    with interrupts(lambda line: typer.echo(line, err=True), STOPPING) as interrupt:
-        listener = open_listener(settings, where, said, run, dialogue(as_json=False), lambda: interrupt.asked)
-        typer.echo(f"listening for {where.uri}: each hour is a run events-{name}-…", err=True)
+    asking = dialogue(as_json=False)
+
+    def print_line(line: str) -> None:
+        typer.echo(line, err=True)
+
+    with (
+        interrupts(print_line, STOPPING) as interrupt,
+        listening(
+            settings, where, said, run, asking, stopped=lambda: interrupt.asked, print_line=print_line
+        ) as listener,
+    ):
+        print_line(f"listening for {where.uri}: each hour is a run events-{name}-…")
         listener.run()
     typer.echo(", ".join(f"{count} {what}" for what, count in sorted(listener.counts.items())), err=True)

@@ -10,13 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from servers.fleet import PIXEL, Deployment, Fleet, Json, Program, RunFiles, running_fleet
+from servers.fleet import (
+    PIXEL,
+    Deployment,
+    Fleet,
+    Json,
+    Program,
+    RunFiles,
+    any_alive,
+    deployed,
+    running_fleet,
+)
 from servers.s3 import S3UnderTest, running_s3
 from servers.s3_notifications import plain, record, sqs_client, wired
 from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+EXIT_USAGE = 2
 
 
 class Uploads:
@@ -148,13 +160,57 @@ def test_duplicates_disorder_and_restarts_cost_nothing(uploads: Uploads) -> None
         assert uploads.left(uploads.dead) == 1
 
 
+def test_without_a_fleet_a_listener_brings_a_worker_for_events_alone(tmp_path: Path) -> None:
+    names = [f"ü {number}.png" for number in range(12)]
+    with running_strict_s3() as s3, running_s3() as moto, ExitStack() as stack:
+        sqs, bucket, client = sqs_client(moto.url), s3.new_bucket(), s3.client()
+        queue = sqs.create_queue(QueueName="here", Attributes={"VisibilityTimeout": "2"})["QueueUrl"]
+        deployment = stack.enter_context(deployed(tmp_path, **S3UnderTest(s3.url).environment))
+        stack.enter_context(wired(s3, sqs, queue))
+        listen = ["listen", f"s3://{bucket}/in/", "--queue", queue, "--engine", "sandbox"]
+
+        def rows() -> list[Json]:
+            return [row for run in deployment.store.glob("runs/events-*") for row in RunFiles(run).shards()]
+
+        def listening() -> Program:
+            program = deployment.start(*listen)
+            deployment.until(lambda: "listening" in program.stderr or not program.running, "a listener")
+            assert program.running, program.tail()
+            return program
+
+        def put(some: list[str]) -> None:
+            for name in some:
+                client.put_object(Bucket=bucket, Key=f"in/{name}", Body=PIXEL)
+
+        doomed = listening()
+        put(names[:6])
+        run_id = deployment.until(lambda: [*deployment.store.glob("runs/events-*")], "a run")[0].name
+        doomed.kill()
+        put(names[6:])
+        listener = listening()
+        deployment.finish(deployment.start("pause", run_id))
+        assert deployment.finish(deployment.start("resume", run_id, "--json")).json["state"] == "running"
+        refused = deployment.start("run", str(tmp_path), "--engine", "sandbox")
+        assert refused.wait() == EXIT_USAGE
+        assert f"pid {listener.pid}" in refused.stderr
+        deployment.until(lambda: len(rows()) >= len(names), "all rows", within=60)
+        workers = [one for one in listener.descendants() if "--events" in one.cmdline()]
+        assert {one.environ()["TAGMILL_LANES"] for one in workers} == {"events"}
+        listener.terminate()
+        deployment.finish(listener)
+        with deployment.explained():
+            assert sorted(row["id"] for row in rows()) == sorted(f"s3://{bucket}/in/{n}" for n in names)
+            assert {row["status"] for row in rows()} == {"tagged"}
+            assert not any_alive(workers)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["s3://b/p"], "--queue"),
         (["s3://b/p", "--queue", "https://q/1/q", "--dead-letter-queue", "https://q/1/q"], "go round"),
         (["--webhooks", "--lane", "fast"], "--lane fast"),
-        (["--webhooks"], "TAGMILL_REDIS_URL"),
+        (["--webhooks"], "no Filestack credentials"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, arguments: list[str], said: str) -> None:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 
+import orjson
 import pytest
 import redis
 from fakes.files import MemoryFiles
@@ -23,6 +24,7 @@ from tagmill.worker.models import Chunk
 from tagmill.worker.publisher import Publisher
 from tagmill.worker.state.board import Board
 from tagmill.worker.state.keys import Keys
+from tagmill.worker.state.liveness import Liveness
 from tagmill.worker.state.pulse import Waits
 from tagmill.worker.store.runs import Control, Verb
 
@@ -91,6 +93,22 @@ def test_a_silent_leader_is_replaced(board: Board, client: redis.Redis, keys: Ke
     client.delete(keys.refill_leader())
     assert board.lead("b", LONG)
     assert not board.lead("a", LONG)
+
+
+def test_a_worker_is_not_blamed_for_what_one_of_its_name_did(
+    board: Board, client: redis.Redis, keys: Keys
+) -> None:
+    """In a container each has the pid of the one that was killed before."""
+    liveness = Liveness(client, keys)
+    board.note_worker("pod-1", 1)
+    client.lpush(keys.queue(QUEUE), "waits")
+    assert liveness.examine("pod-1", LONG) is None
+    long_ago = orjson.loads(client.get(keys.look("pod-1")) or b"") | {"owing_since": 0.0}
+    client.set(keys.look("pod-1"), orjson.dumps(long_ago))
+    assert "has finished nothing" in (liveness.examine("pod-1", LONG) or "")
+    board.forget_worker("pod-1")
+    board.note_worker("pod-1", 1)
+    assert liveness.examine("pod-1", LONG) is None
 
 
 # --- the queue --------------------------------------------------------------------------------------------

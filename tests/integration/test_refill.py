@@ -88,12 +88,13 @@ class World:
         self.lanes: list[str] = []  #: of what was published
         self.now = 0.0  #: seconds by the clock of every refill
 
-    def refill(self, only: str | None = RUN, grace_seconds: float = 0.0) -> Refill:
+    def refill(self, only: str | None = RUN, grace_seconds: float = 0.0, *, embedded: bool = False) -> Refill:
         return Refill(
             self.files,
             self.board,
             self.publish,
             only=only,
+            embedded=embedded,
             grace_seconds=grace_seconds,
             clock=lambda: self.now,
         )
@@ -989,6 +990,17 @@ def test_every_run_of_the_fleet_is_served(world: World, shared: Refill) -> None:
     world.now += RUNS_SECONDS
     shared.tick()
     assert [chunk.run_id for chunk in world.published] == ["b-run", "d-run"]
+
+
+def test_a_listener_without_a_fleet_serves_what_events_plan_here(world: World) -> None:
+    run_ids = []
+    for name, embedded in (("fleets", False), ("here", True)):
+        template = RunSpec("template", a_spec().created_at, {}, "fake", (), embedded=embedded)
+        events = EventRuns(world.files, template, name)
+        run_ids.append(events.append([Event("a", Planned(ImageRef(Handle("a"))))]).run_id)
+    another_run(world.files, "z-run", embedded=True)
+    world.refill(None, embedded=True).tick()
+    assert [chunk.run_id for chunk in world.published] == run_ids[1:]
 
 
 def test_a_run_that_cannot_be_served_does_not_stop_the_others(world: World, shared: Refill) -> None:

@@ -69,7 +69,7 @@ class EventRuns:
         self._runs.is_free(event_run_id(name, self._hour))
         self._recent = Recent()
         self._log: EventLog | None = None
-        self._made = ""  #: the run that surely exists
+        self.made = ""  #: the run that surely exists
 
     def append(self, events: Sequence[Event]) -> Appended:
         """Put images into the log. When it returns, each new one stands there for good, exactly once.
@@ -88,7 +88,7 @@ class EventRuns:
                 return Appended(hour_log.run_id, Counter(verdict for _, verdict in judged))
 
     def _write(self, hour_log: EventLog, new: Sequence[Event], now: datetime) -> bool:
-        if self._made != hour_log.run_id:
+        if self.made != hour_log.run_id:
             self._make_run(hour_log.run_id)
         record = record_of(new, now)
         written = hour_log.append(new, record)
@@ -128,7 +128,7 @@ class EventRuns:
         there = self._runs.read(run_id)
         if _frozen(there) != _frozen(spec):
             log.warning("event_run_has_other_settings", run_id=run_id, until=spec.open_until)
-        self._made = run_id
+        self.made = run_id
 
 
 class EventLog:
