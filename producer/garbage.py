@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from tagmill.producer.past_webhooks import past_webhooks
 from tagmill.worker.models import SCHEMA, Json
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.layout import (
@@ -19,8 +20,8 @@ from tagmill.worker.store.layout import (
 )
 from tagmill.worker.store.manifest import Manifest
 from tagmill.worker.store.passes import Passes
-from tagmill.worker.store.runs import Runs, Verb
-from tagmill.worker.store.states import State, States, known_sources
+from tagmill.worker.store.runs import Runs, RunSpec, Verb
+from tagmill.worker.store.states import States, known_sources
 from tagmill.worker.store.undo import UndoValues
 
 SCRATCH_AGE = timedelta(days=1)  #: a probe or a write takes seconds, a clock may be late
@@ -55,6 +56,7 @@ class Garbage:
     undo: list[str] = field(default_factory=list)  #: folders of former values
     grants: list[str] = field(default_factory=list)  #: folders, of days and months that are over
     states: list[str] = field(default_factory=list)  #: folders, that newer ones replaced
+    webhooks: list[str] = field(default_factory=list)  #: folders, of days whose events nobody needs
     scratch: list[str] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)  #: run -> why, of those old enough
 
@@ -74,6 +76,7 @@ class Garbage:
             "undo": self.undo,
             "grants": self.grants,
             "states": self.states,
+            "webhooks": self.webhooks,
             "scratch": self.scratch,
             "kept": [{"run_id": run_id, "reason": reason} for run_id, reason in self.kept.items()],
         }
@@ -83,6 +86,7 @@ class Garbage:
         lines += [f"undo values {folder}" for folder in self.undo]
         lines += [f"grants {folder}" for folder in self.grants]
         lines += [f"state {folder}" for folder in self.states]
+        lines += [f"webhook events {folder}" for folder in self.webhooks]
         lines += [f"scratch file {name}" for name in self.scratch]
         lines += [f"kept: run {run_id}, {reason}" for run_id, reason in self.kept.items()]
         return "\n".join(lines) if lines else "nothing to delete"
@@ -97,14 +101,19 @@ class Garbage:
         return f"run {run.run_id}: {run.state} since {_day(run.since)}{loss}"
 
     def __len__(self) -> int:
-        return len(self.runs) + len(self.undo) + len(self.grants) + len(self.states) + len(self.scratch)
+        return len(self.runs) + len(self._folders) + len(self.scratch)
+
+    @property
+    def _folders(self) -> list[str]:
+        """Those that go whole, beside runs."""
+        return [*self.undo, *self.grants, *self.states, *self.webhooks]
 
     def delete(self, files: Files) -> None:
         """A run's `run.json` goes first: what a kill leaves is no run, but a remnant for the next time."""
         for run in self.runs:
             files.remove(f"{run_folder(run.run_id)}/run.json")
             files.remove_below(run_folder(run.run_id))
-        for folder in (*self.undo, *self.grants, *self.states):
+        for folder in self._folders:
             files.remove_below(folder)
         for name in self.scratch:
             files.remove(name)
@@ -119,9 +128,14 @@ def find_garbage(files: Files, wanted: Wanted, now: datetime) -> Garbage:
         found.undo = [folder for run in old for folder in _undo_folders(files, run)]
     else:
         found.runs, found.kept = _needless(files, candidates, old)
-        found.answers = _answers(files)
-        found.states = list(_past_states(files, candidates, wanted.before))
+        newest = dict(_newest_states(files))
+        for mark in newest.values():
+            found.answers.update(mark["runs"])
+        open_runs = [Runs(files).read(run.run_id) for run in candidates if run.state in {"paused", "running"}]
+        found.states = list(_past_states(files, newest, open_runs, wanted.before))
         found.grants = list(_past_grants(files, min(wanted.before, now - SCRATCH_AGE)))
+        open_since = min((datetime.fromisoformat(run.created_at) for run in open_runs), default=now)
+        found.webhooks = list(past_webhooks(files, wanted.before, now, open_since))
     found.scratch = [name for name, at in files.leftovers() if now - at > SCRATCH_AGE]
     return found
 
@@ -165,34 +179,24 @@ def _replaced_runs(files: Files, run_id: str) -> set[str]:
     return {value["run"] for _, kept in values for value in kept.values() if value.get("run")}
 
 
-def _answers(files: Files) -> Counter[str]:
-    """Return, by run, the images whose answer there another tag policy would be applied to."""
-    answers = Counter[str]()
+def _newest_states(files: Files) -> Iterator[tuple[tuple[str, int], Json]]:
+    """Yield source and number of each source's newest whole state, with its mark."""
     for source in known_sources(files):
-        newest = _newest(files, source)
-        answers.update(newest.mark()["runs"] if newest.number else {})
-    return answers
+        states = States(files, source)
+        if number := states.newest():
+            yield (source, number), states.state(number).mark()
 
 
-def _past_states(files: Files, candidates: list[Candidate], before: datetime) -> Iterator[str]:
+def _past_states(
+    files: Files, newest: Mapping[tuple[str, int], Json], open_runs: Collection[RunSpec], before: datetime
+) -> Iterator[str]:
     """Yield those that were replaced by then and that no open run was planned against."""
-    in_use = {
-        (spec.state["name"], spec.state["base"])
-        for run in candidates
-        if run.state in {"paused", "running"} and (spec := Runs(files).read(run.run_id)).state
-    }
-    for source in known_sources(files):
-        newest = _newest(files, source)
-        if not newest.number or datetime.fromisoformat(newest.mark()["at"]) >= before:
-            continue
-        for number in States(files, source).numbers():
-            if number < newest.number and (source, number) not in in_use:
-                yield state_folder(source, number)
-
-
-def _newest(files: Files, source: str) -> State:
-    states = States(files, source)
-    return states.state(states.newest())
+    in_use = {(spec.state["name"], spec.state["base"]) for spec in open_runs if spec.state}
+    for (source, last), mark in newest.items():
+        if datetime.fromisoformat(mark["at"]) < before:
+            for number in States(files, source).numbers():
+                if number < last and (source, number) not in in_use:
+                    yield state_folder(source, number)
 
 
 def _undo_folders(files: Files, run: Candidate) -> Iterator[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,8 +12,11 @@ from tagmill.producer.garbage import Wanted, find_garbage
 from tagmill.worker.compaction import Compaction
 from tagmill.worker.models import Json
 from tagmill.worker.store import jsonl
+from tagmill.worker.store.cursors import Cursors
+from tagmill.worker.store.digests import Digest, Digests
 from tagmill.worker.store.passes import Passes, PassKind, PassSpec
 from tagmill.worker.store.runs import Control, Runs, Verb
+from tagmill.worker.store.webhook_events import Event, EventWriter
 
 NOW = datetime.now(UTC) + timedelta(days=100)
 OLD = Wanted(NOW - timedelta(days=90))
@@ -160,3 +164,65 @@ def test_states_go_when_newer_ones_replaced_them_and_no_open_run_needs_them(file
     series.finish(open_run)
     assert series.run() == ([], {"unchanged": 3})
     assert min(files.folders(f"state/{name}")) == "00000003"
+
+
+@dataclass
+class Receiver:
+    """A receiver and a listener on some days."""
+
+    files: MemoryFiles
+    today = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+    def day(self, ago: int) -> str:
+        return f"{self.today - timedelta(days=ago):%Y%m%d}"
+
+    def receive(self, *days_ago: int) -> None:
+        for ago in days_ago:
+            at = self.today - timedelta(days=ago)
+            EventWriter(self.files).write([Event("main", at.isoformat(), ago, "fp.upload", {})], at)
+            self.files.create(f"webhooks/quarantined/{self.day(ago)}/a.jsonl.gz", b"")
+
+    def digest(self, *days_ago: int) -> None:
+        for ago in days_ago:
+            at = self.today - timedelta(days=ago)
+            Digests(self.files, at).add(Digest({f"{self.day(ago)}/12/writer": 1}, [], {}), at)
+
+    def listen(self, *days_ago: int) -> None:
+        for ago in days_ago:
+            Cursors(self.files, "uploads").keep({f"{self.day(ago)}/12/writer": 1})
+
+    def past(self, older_than: int) -> dict[str, list[int]]:
+        """By part of `webhooks/`, how many days ago what may go was received."""
+        wanted = Wanted(self.today - timedelta(days=older_than))
+        found: dict[str, list[int]] = {}
+        for folder in find_garbage(self.files, wanted, self.today).webhooks:
+            _, part, *_, day = folder.split("/")
+            at = datetime.strptime(day, "%Y%m%d").replace(hour=12, tzinfo=UTC)
+            found.setdefault(part, []).append((self.today - at).days)
+        return found
+
+
+def test_webhook_events_go_when_they_are_old_and_never_within_a_week(files: MemoryFiles) -> None:
+    receiver = Receiver(files)
+    for step in (receiver.receive, receiver.digest, receiver.listen):
+        step(120, 91, 90, 8, 7, 0)
+    old = {"received": [120, 91], "quarantined": [120, 91], "digests": [120, 91], "cursors": [120, 91]}
+    assert receiver.past(90) == old
+    assert receiver.past(0) == {part: [120, 91, 90, 8] for part in old}
+    find_garbage(files, Wanted(receiver.today), receiver.today).delete(files)
+    assert receiver.past(0) == {}
+    assert Digests(files, receiver.today).newest(1)[-1].cursor == {f"{receiver.day(0)}/12/writer": 1}
+
+
+def test_webhook_events_stay_until_all_have_read_them(files: MemoryFiles) -> None:
+    receiver = Receiver(files)
+    receiver.receive(120, 110, 100)
+    assert "received" not in receiver.past(90)
+    receiver.digest(120, 100)
+    assert receiver.past(90) == {"received": [120, 110], "quarantined": [120, 110, 100], "digests": [120]}
+    receiver.listen(120, 110)
+    assert receiver.past(90)["received"] == [120]
+    assert receiver.past(90)["cursors"] == [120]
+    made = (receiver.today - timedelta(days=120)).isoformat()
+    Runs(files).create(replace(a_spec("open"), created_at=made))
+    assert "received" not in receiver.past(90)

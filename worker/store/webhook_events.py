@@ -122,9 +122,7 @@ class WebhookEvents:
                 yield from self._read(folder, number)
 
     def _numbered(self, cursor: Cursor) -> Iterator[tuple[str, int]]:
-        newest = max(cursor, default=None)
-        start = _hour_of(newest) - LATE if newest else None
-        for folder in self._folders(start):
+        for folder in self._folders(begins(cursor)):
             for number in self._numbers(folder, cursor.get(folder, 0)):
                 yield folder, number
 
@@ -169,10 +167,15 @@ def bare(source: str) -> str:
     return source.partition("?")[0]
 
 
+def begins(cursor: Cursor) -> datetime | None:
+    """From which hour on a reader goes on; None: from the beginning."""
+    return _hour_of(max(cursor)) - LATE if cursor else None
+
+
 def _moved(cursor: Cursor, folder: str, number: int) -> dict[str, int]:
     """Go on to that file; folders to which nothing can be added any more are forgotten."""
     moved = {**cursor, folder: number}
-    first = f"{_hour_of(max(moved)) - LATE:{_HOUR}}"
+    first = f"{begins(moved):{_HOUR}}"
     return {name: read for name, read in moved.items() if name >= first}
 
 

@@ -24,7 +24,7 @@ from tagmill.worker.store.webhook_events import DELETE, WORKFLOW, Cursor, Event,
 from tagmill.worker.webhooks.claims import Claims
 from tagmill.worker.webhooks.foreign import ForeignResults
 from tagmill.worker.webhooks.hints import hand_over
-from tagmill.worker.webhooks.memory import Memory, marks
+from tagmill.worker.webhooks.memory import MOST, Memory, marks
 
 TICK_SECONDS = 5.0
 MOST_AT_ONCE = 2_000  #: events
@@ -82,7 +82,7 @@ class Digester:
 
     async def step(self) -> bool:
         """Deal with what is due, if this process leads; return whether there was anything."""
-        for digest in await asyncio.to_thread(lambda: list(self._digests.read_on())):
+        for digest in await asyncio.to_thread(self._unread):
             self._take_in(digest)
             self._received.load(digest.marks)
         if not await self._leader.leads():
@@ -95,6 +95,10 @@ class Digester:
         strange = [event for event, is_own in zip(new, own, strict=True) if not is_own]
         await asyncio.to_thread(self._settle, due, new, strange)
         return True
+
+    def _unread(self) -> list[Digest]:
+        """At first no more than can be remembered: a week may hold a hundred times that."""
+        return list(self._digests.read_on()) if self._cursor else self._digests.newest(MOST)
 
     def _take_in(self, digest: Digest) -> None:
         self._cursor = digest.cursor
