@@ -6,17 +6,18 @@ from its beginning to its end by one thread, so what comes out does not depend o
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import orjson
 
 from tagmill.producer.sources.key_space import place, to_come
+from tagmill.producer.sources.spill import Room, Spill, open_spill
 
+MOST_AHEAD = 1 << 30  #: bytes of the file
 PAGES_LEFT = 3  #: of a segment, for a part of it to be worth the requests
 Item = dict[str, Any]
 
@@ -45,7 +46,7 @@ class _Segment:
     error: Exception | None = None
     probes: int = 0  #: by threads that look for a place to split it
     pages: int = 0  #: that it gave
-    waiting: deque[tuple[int, int]] = field(default_factory=deque)  #: of these: where in the file, how long
+    waiting: deque[tuple[Room, int]] = field(default_factory=deque)  #: of these: where in the file, how long
 
     def is_worth_a_split(self, prefix: str) -> bool:
         """Whether some pages seem to be left of it."""
@@ -55,15 +56,15 @@ class _Segment:
 
 
 class SplitListing:
-    """Memory is a page for each thread; what was listed ahead waits in a file in `TMPDIR`."""
+    """Memory is a page for each thread; what was listed ahead waits in a bounded file in `TMPDIR`."""
 
-    def __init__(self, fetch: Fetch, prefix: str, workers: int) -> None:
-        self._fetch, self._prefix, self._workers = fetch, prefix, workers
+    def __init__(self, fetch: Fetch, prefix: str, workers: int, most_ahead: int = MOST_AHEAD) -> None:
+        self._fetch, self._prefix, self._workers, self._most_ahead = fetch, prefix, workers, most_ahead
 
     def pages(self, after: str) -> Iterator[list[Item]]:
         """In key order; raise what a fetch raised when all that lies before has been given."""
-        with tempfile.TemporaryFile() as file:
-            progress = _Progress(file, _Segment(after, None))
+        with open_spill() as spill:
+            progress = _Progress(spill, _Segment(after, None), self._most_ahead)
             crew = [
                 _Lister(progress, self._fetch, self._prefix, number + 1, self._workers + 1)
                 for number in range(self._workers)
@@ -83,12 +84,13 @@ class SplitListing:
 class _Progress:
     """What the threads share."""
 
-    def __init__(self, file: BinaryIO, first: _Segment) -> None:
+    def __init__(self, spill: Spill, first: _Segment, most_ahead: int) -> None:
         self.changed = threading.Condition()
         self.stopped = False
         self.first = first
         self.running = [first]
-        self._file, self._end = file, 0
+        self._spill, self._most_ahead = spill, most_ahead
+        self._reading = first
 
     def pages(self) -> Iterator[list[Item]]:
         segment: _Segment | None = self.first
@@ -101,24 +103,26 @@ class _Progress:
 
     def _next(self, segment: _Segment) -> bytes | None:
         with self.changed:
+            self._reading = segment
+            self.changed.notify_all()
             self.changed.wait_for(lambda: segment.waiting or segment.done)
             if not segment.waiting:
                 return None
-            start, length = segment.waiting.popleft()
-            self._file.seek(start)
-            return self._file.read(length)
+            return self._spill.take(*segment.waiting.popleft())
+
+    def _has_room(self, segment: _Segment) -> bool:
+        """Always for the page that is read next: nothing else would let the others go on."""
+        is_next = segment is self._reading and not segment.waiting
+        return is_next or self._spill.used < self._most_ahead
 
     def keep(self, segment: _Segment, page: Page) -> None:
-        """Take what the segment still reaches to."""
+        """Take what the segment still reaches to, once there is room for it."""
         with self.changed:
+            self.changed.wait_for(lambda: self.stopped or self._has_room(segment))
             until = segment.until
             items = [item for item in page.items if until is None or item["Key"] <= until]
             if items:
-                content = orjson.dumps(items)
-                self._file.seek(self._end)
-                self._file.write(content)
-                segment.waiting.append((self._end, len(content)))
-                self._end += len(content)
+                segment.waiting.append(self._spill.put(orjson.dumps(items)))
                 segment.first = segment.first or items[0]["Key"]
                 segment.at = items[-1]["Key"]
                 segment.pages += 1

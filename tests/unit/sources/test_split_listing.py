@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import resource
+import tempfile
 import threading
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +19,8 @@ from servers.strict_s3 import running_strict_s3
 from tagmill.producer.sources.base import Filters, Listed
 from tagmill.producer.sources.key_space import place
 from tagmill.producer.sources.s3_listing import S3Listing
-from tagmill.producer.sources.split_listing import Page, SplitListing
+from tagmill.producer.sources.spill import GRAIN, Room, Spill, open_spill
+from tagmill.producer.sources.split_listing import MOST_AHEAD, Page, SplitListing
 from tagmill.worker.errors import RunError
 
 CHARACTERS = st.characters(exclude_categories=["Cs"]) | st.sampled_from("0129aZ/~ \x01\x7f\ue000\U0010ffff")
@@ -47,8 +51,8 @@ class Keys:
         end = start + (1 if probe else 3)
         return Page([{"Key": key} for key in self.keys[start:end]], end >= len(self.keys))
 
-    def listed(self, workers: int, after: str = "") -> list[str]:
-        pages = SplitListing(self.fetch, self.prefix, workers).pages(after)
+    def listed(self, workers: int, after: str = "", most_ahead: int = MOST_AHEAD) -> list[str]:
+        pages = SplitListing(self.fetch, self.prefix, workers, most_ahead).pages(after)
         return [item["Key"] for page in pages for item in page]
 
 
@@ -58,8 +62,8 @@ def test_any_keys_come_in_order_once_and_behind_any_of_them(
     keys: list[str], prefix: str, data: st.DataObject
 ) -> None:
     library = Keys(prefix, keys)
-    for workers in (1, 4, 16):
-        assert library.listed(workers) == library.keys
+    for workers, most_ahead in ((1, MOST_AHEAD), (4, 0), (16, MOST_AHEAD)):
+        assert library.listed(workers, most_ahead=most_ahead) == library.keys
     if library.keys:
         cut = data.draw(st.integers(0, len(library.keys) - 1))
         assert library.listed(4, library.keys[cut]) == library.keys[cut + 1 :]
@@ -74,6 +78,48 @@ def test_a_failure_comes_behind_all_that_lies_before_it() -> None:
         seen.extend(item["Key"] for page in pages for item in page)
     assert library.keys[:reached] == seen[:reached]
     assert len(seen) - reached < 3
+
+
+def test_no_more_is_listed_ahead_than_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    library, most = Keys("", NUMBERED), 20 * GRAIN
+    put, used, full = Spill.put, [0], threading.Event()
+
+    def noted(spill: Spill, content: bytes) -> tuple[Room, int]:
+        kept = put(spill, content)
+        used.append(spill.used)
+        if spill.used >= most:
+            full.set()
+        return kept
+
+    monkeypatch.setattr(Spill, "put", noted)
+    read: list[str] = []
+    for page in SplitListing(library.fetch, "", 8, most).pages(""):
+        read += [item["Key"] for item in page]
+        assert full.wait(10)
+    assert read == library.keys
+    assert max(used) <= most + GRAIN
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (GRAIN, hard))
+    try:
+        with pytest.raises(RunError, match=r"no room for .* \(File too large\): set TMPDIR") as failed:
+            Keys("", NUMBERED).listed(8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert failed.value.code == "disk"
+
+
+def test_room_is_used_again() -> None:
+    with open_spill() as spill:
+        for length in (GRAIN, 3 * GRAIN - 1, 5, 2 * GRAIN + 1, GRAIN) * 20:
+            content = bytes([length % 251]) * length
+            kept = [spill.put(content) for _ in range(3)]
+            assert [spill.take(*one) for one in kept] == [content] * 3
+            assert spill.used == 0
+        assert spill.put(b"x")[0].start < 20 * GRAIN
 
 
 def test_the_threads_are_gone_when_nobody_reads_on() -> None:
