@@ -11,6 +11,7 @@ from tagmill.worker.errors import ConfigError
 from tagmill.worker.models import Json
 
 CANARIES = "the first 100 images, and 1 in 100 of all others, are read in full before and after that"
+AN_IMAGE = "2 HEAD and 1 COPY an image"  #: one HEAD may save the call
 QUESTIONS = {"new_versions": "Add these versions?", "copy_events": "Fire these events?"}
 Ask = Callable[[str], bool]  #: a question on a terminal
 Effect = tuple[str, str]  #: what is to be allowed, such as `new_versions`, and what happens in plain words
@@ -45,9 +46,10 @@ def consented(wanted: Iterable[Effect], allowed: Collection[str], ask: Ask) -> J
     return given
 
 
-def describe(found: Preflight, at_most: int | None) -> Iterator[str]:
-    """What metadata in one bucket costs and brings about, a line each."""
-    yield f"metadata in s3://{found.bucket}: {_requests(found.objects, at_most)}"
+def describe(found: Preflight, at_most: int | None, *, listed: bool = True) -> Iterator[str]:
+    """What metadata in one bucket costs and brings about, a line each; `listed`: the images are there."""
+    requests = _requests(found.objects, at_most) if listed else AN_IMAGE
+    yield f"metadata in s3://{found.bucket}: {requests}"
     yield CANARIES
     yield from (what for _, what in effects(found))
     for storage_class, count in found.clocks.items():
@@ -67,7 +69,7 @@ def tag_notes(found: Preflight) -> Iterator[str]:
 
 
 def _requests(objects: int | None, at_most: int | None) -> str:
-    each = f"2 HEAD and 1 COPY an image, 1 LIST for {PAGE_SIZE:,} objects"  # one HEAD may save the call
+    each = f"{AN_IMAGE}, 1 LIST for {PAGE_SIZE:,} objects"
     images = min((number for number in (objects, at_most) if number is not None), default=None)
     if images is None:
         return each

@@ -61,7 +61,7 @@ def listening(
         raise ConfigError("events are about a bucket: name s3://bucket/prefix, or say --webhooks")
     if settings.redis_url is None:
         refuse_second(state_dir(settings.state_dir))
-    spec, probes = clear(settings, prepare(settings, source, run), source, dialogue)
+    spec, probes = clear(settings, prepare(settings, source, run), source, dialogue, listed=False)
     template = dataclasses.replace(spec, lane=options.lane, dedupe="off")
     store = open_runs(settings)
     files = store.files

@@ -200,11 +200,14 @@ def prepare(settings: Settings, source: SourceSpec, options: RunOptions, *, asks
 
 
 def clear(
-    settings: Settings, spec: RunSpec, source: SourceSpec, dialogue: Dialogue
+    settings: Settings, spec: RunSpec, source: SourceSpec, dialogue: Dialogue, *, listed: bool = True
 ) -> tuple[RunSpec, Probes]:
-    """Settle what the write-back may do to buckets, and what their servers can. Raise `ConfigError`."""
+    """Settle what the write-back may do to buckets, and what their servers can. Raise `ConfigError`.
+
+    `listed`: the run's images are there already.
+    """
     _find_sidecar_bucket(settings, spec)
-    clearance = clearance_of(settings, spec, source)
+    clearance = replace(clearance_of(settings, spec, source), listed=listed)
     if not clearance.needed:
         return spec, Probes()
     client = listing_client(settings.s3_endpoint_url)

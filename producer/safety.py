@@ -44,6 +44,7 @@ class Clearance:
     places: Sequence[tuple[str, str]]  #: bucket and prefix
     allowed: Collection[str] = ()  #: effects that need no question
     at_most: int | None = None  #: images
+    listed: bool = True  #: the images are there; otherwise they are yet to come
 
     @property
     def needed(self) -> bool:
@@ -70,7 +71,7 @@ class Clearance:
     def _lines(self, found: Sequence[Preflight]) -> Iterator[str]:
         for one in found:
             if METADATA in self.sinks:
-                yield from describe(one, self.at_most)
+                yield from describe(one, self.at_most, listed=self.listed)
             yield from tag_notes(one)
 
     def probe(self, client: S3Client, endpoint: str, *, trying: bool) -> Probes:

@@ -33,6 +33,7 @@ from tagmill.producer.cli.run_options import (
     KeepUploads,
     MaxSize,
     MinSize,
+    Pipeline,
     Policy,
     PricePer1000,
     Probe,
@@ -91,9 +92,7 @@ def run(  # noqa: PLR0913 - an option each
     transfer: Transfer = None,
     keep_uploads: KeepUploads = None,
     policy: Policy = None,
-    pipeline: Annotated[
-        str | None, typer.Option(help="File of the tasks that each image is asked for.")
-    ] = None,
+    pipeline: Pipeline = None,
     list_workers: Annotated[int | None, typer.Option(help="Requests at once that list a bucket.")] = None,
     chunk_size: Annotated[int | None, typer.Option(help="Images per Celery task.")] = None,
     max_calls: MaxCalls = None,

@@ -26,6 +26,7 @@ KeepUploads = Annotated[
     bool | None, typer.Option("--keep-uploads", help="Leave uploaded images at the service.")
 ]
 Policy = Annotated[str | None, typer.Option(help="File that says which tags are kept, under what names.")]
+Pipeline = Annotated[str | None, typer.Option(help="File of the tasks that each image is asked for.")]
 PricePer1000 = Annotated[str | None, typer.Option(help="What 1,000 calls cost.")]
 Include = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only names that match this glob.")]
 Exclude = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="No names that match this glob.")]

@@ -167,7 +167,9 @@ def test_without_a_fleet_a_listener_brings_a_worker_for_events_alone(tmp_path: P
         queue = sqs.create_queue(QueueName="here", Attributes={"VisibilityTimeout": "2"})["QueueUrl"]
         deployment = stack.enter_context(deployed(tmp_path, **S3UnderTest(s3.url).environment))
         stack.enter_context(wired(s3, sqs, queue))
+        (deployment.folder / "pipeline.toml").write_text('[tasks.tags]\n[tasks.sfw]\nafter = "tags"\n')
         listen = ["listen", f"s3://{bucket}/in/", "--queue", queue, "--engine", "sandbox"]
+        listen += ["--pipeline", "pipeline.toml"]
 
         def rows() -> list[Json]:
             return [row for run in deployment.store.glob("runs/events-*") for row in RunFiles(run).shards()]
@@ -201,6 +203,7 @@ def test_without_a_fleet_a_listener_brings_a_worker_for_events_alone(tmp_path: P
         with deployment.explained():
             assert sorted(row["id"] for row in rows()) == sorted(f"s3://{bucket}/in/{n}" for n in names)
             assert {row["status"] for row in rows()} == {"tagged"}
+            assert {tuple(row["results"]) for row in rows()} == {("tags", "sfw")}
             assert not any_alive(workers)
 
 

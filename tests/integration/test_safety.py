@@ -120,6 +120,11 @@ def test_a_plain_bucket_has_no_effects_and_asks_nothing(library: Library) -> Non
     assert line.endswith("; at most 4 HEAD, 2 COPY, 1 LIST for 2 images")
 
 
+def test_of_images_that_are_yet_to_come_it_is_said_what_each_costs(library: Library) -> None:
+    library.consent(listed=False)
+    assert library.said[0] == f"metadata in s3://{library.bucket}: 2 HEAD and 1 COPY an image"
+
+
 def test_a_limit_bounds_the_requests(library: Library) -> None:
     library.put("photos/a.jpg", "photos/b.jpg")
     library.consent(at_most=1)
