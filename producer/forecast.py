@@ -59,6 +59,7 @@ WRITES: Mapping[str, Requests] = {
     "annotation": Requests(head=1, get=1, put=1),
     "sidecar": Requests(head=1, get=1, put=1),
 }
+TO_THE_LATEST = frozenset({"metadata", "sidecar"})  #: sinks that leave earlier versions alone
 #: To see whether an earlier run has written there.
 LOOKS: Mapping[str, Requests] = {
     "metadata": Requests(head=1),
@@ -128,6 +129,7 @@ def forecast(
         "listed": whole.listed,
         "images": tally.images,
         "bytes": tally.bytes,
+        "earlier_versions": tally.earlier,
         "skipped": whole.skipped,
         "types": tally.types.to_json("type"),
         "folders": tally.folders.to_json("folder"),
@@ -157,15 +159,20 @@ def _requests(spec: RunSpec, source: SourceSpec, tally: Tally, asked: int, liste
     behind = tally.images if spec.filestack_buckets else 0  # handles, with an object each
     objects = tally.objects or behind
     sinks = [name for name in spec.write_back if objects]
-    each = sum((WRITES[name] for name in sinks), Requests())
-    looks = sum((LOOKS[name] for name in sinks if not spec.force), Requests())
+    looks = sum((LOOKS[name] for name in sinks if not spec.force), Requests()).times(objects)
+    if "metadata" in sinks and not spec.force:
+        looks += Requests(head=1).times(tally.earlier)
     canaries = min(objects, CANARIES) + max(objects - CANARIES, 0) // CANARIES
     pages = math.ceil(listed / PAGE_SIZE) if source.kind is Kind.S3 and source.input is None else 0
     return (
-        (each + looks).times(objects)
+        sum((WRITES[name].times(_written(name, objects, tally)) for name in sinks), looks)
         + Requests(get=CANARY_GETS * len(sinks)).times(canaries)
         + Requests(get=min(asked, tally.objects), list=2 * pages if source.sample else pages)
     )
+
+
+def _written(sink: str, objects: int, tally: Tally) -> int:
+    return objects - tally.earlier if sink in TO_THE_LATEST else objects
 
 
 def _cost(spec: RunSpec, calls: int, requests: Requests, prices: Json | None) -> Json:

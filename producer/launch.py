@@ -78,6 +78,7 @@ class Launch:
         write_back = ", ".join(self.spec.write_back) or "none"
         policy = f", policy: {canonical_hash(self.spec.policy)}" if self.spec.policy else ""
         since = f", images: {self.spec.mode}" if self.spec.is_incremental else ""
+        since = ", images: all, in every version" if self.spec.source.get("all_versions") else since
         return (
             f"run {self.spec.run_id}: {self._source()} with {self.spec.engine}{self._tasks()} at "
             f"{self.spec.planned_rate:g} calls/s or less, write-back: {write_back}{policy}{since}"

@@ -21,7 +21,7 @@ from tagmill.worker.store.states import NO_STATE, States
 
 TRIAL = "sandbox"  #: engine whose tags are no reason to leave an image alone when it is asked for in earnest
 SLUG_CHARACTERS = 40
-_NOT_OF_THE_SOURCE = {"limit", "sample", "seed", "of_bucket"}
+_NOT_OF_THE_SOURCE = {"limit", "sample", "seed", "of_bucket", "all_versions"}
 LONGEST_AGE = 100 * 366 * 86_400.0  #: seconds
 
 
@@ -89,6 +89,8 @@ def _stateless(source: SourceSpec) -> str | None:
     """Return why nothing is kept of a source from run to run; None: it is."""
     if source.limit is not None or source.sample is not None:
         return "--limit and --sample take a part of the source, of which nothing is kept from run to run"
+    if source.all_versions:
+        return "--all-versions takes what is and what was, and nothing is kept of that from run to run"
     if source.uri == STDIN:
         return "a list on stdin has no name by which the next run would know it: write it to a file"
     if source.input is not None and source.input.format is ListFormat.MANIFEST:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tagmill.producer.display import duration
+from tagmill.producer.forecast import TO_THE_LATEST
 from tagmill.producer.report import print_found
 from tagmill.worker.models import Json
 
@@ -27,6 +28,8 @@ def size(count: int) -> str:
 def _lines(forecast: Json) -> Iterator[str]:
     yield f"run {forecast['run_id']}: {forecast['source']}, planned and not started"
     yield f"  {_amount(forecast)} of {forecast['listed']:,} things that were listed"
+    if forecast["earlier_versions"]:
+        yield f"  {forecast['earlier_versions']:,} of them are earlier versions{_unwritten(forecast)}"
     if forecast["found"]:
         found = (f"{count:,} {why}" for why, count in forecast["found"].items())
         yield f"  since the last run: {', '.join(found)} (mode {forecast['mode']})"
@@ -48,6 +51,11 @@ def _lines(forecast: Json) -> Iterator[str]:
     for effect in forecast["effects"]:
         yield f"  {effect}"
     yield f"  start it with: tagmill run --plan {' '.join([forecast['run_id'], *forecast['needed']])}"
+
+
+def _unwritten(forecast: Json) -> str:
+    sinks = [sink for sink in forecast["write_back"] if sink in TO_THE_LATEST]
+    return f", without {' and '.join(sinks)}" if sinks else ""
 
 
 def _amount(counted: Json) -> str:

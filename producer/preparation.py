@@ -133,13 +133,23 @@ def refuse_private_folder(settings: Settings, kind: Kind, *, shared_path: bool) 
         )
 
 
-def refuse_unwritable_links(settings: Settings, kind: Kind) -> None:
+def refuse_parts_of_versions(settings: Settings, source: SourceSpec) -> None:
+    if source.all_versions and not source.is_inventory and settings.list_workers > 1:
+        raise ConfigError(
+            "--all-versions lists one page after the other: leave out --list-workers, and unset "
+            "TAGMILL_LIST_WORKERS"
+        )
+
+
+def refuse_unwritable_links(settings: Settings, source: SourceSpec) -> None:
     """A signed link has a query, which the plain forms of an address cannot carry: every image would fail."""
-    by_link = settings.filestack_storage_alias is None and settings.transfer == "auto"
-    if kind is Kind.S3 and by_link and settings.filestack_url_form in _PLAIN_FORMS:
+    by_alias = settings.filestack_storage_alias is not None and not source.all_versions
+    by_link = not by_alias and settings.transfer == "auto"
+    if source.kind is Kind.S3 and by_link and settings.filestack_url_form in _PLAIN_FORMS:
+        alias = "" if source.all_versions else ", set TAGMILL_FILESTACK_STORAGE_ALIAS"
         raise ConfigError(
             f"TAGMILL_FILESTACK_URL_FORM {settings.filestack_url_form} cannot carry the signed links of S3 "
-            "objects: use percent or b64, set TAGMILL_FILESTACK_STORAGE_ALIAS, or say --transfer upload"
+            f"objects: use percent or b64{alias}, or say --transfer upload"
         )
 
 
@@ -156,7 +166,8 @@ def account_rate(settings: Settings, engine: str, run: Rate | None) -> Rate:
 def prepare(settings: Settings, source: SourceSpec, options: RunOptions, *, asks: bool = True) -> RunSpec:
     """Raise `ConfigError` for what must not start; without `asks` it need not have credentials."""
     refuse_private_folder(settings, source.kind, shared_path=options.shared_path)
-    refuse_unwritable_links(settings, source.kind)
+    refuse_unwritable_links(settings, source)
+    refuse_parts_of_versions(settings, source)
     check_mode(source, options.mode, options.retag_older_than)
     if settings.max_cost is not None and settings.price_per_1000 is None:
         raise ConfigError("a cap on the cost needs a price: set TAGMILL_PRICE_PER_1000 or --price-per-1000")

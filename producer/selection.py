@@ -17,9 +17,9 @@ HASH_BYTES = 6  #: whole numbers that any reader of JSON keeps exact
 EVERYTHING = (1 << 8 * HASH_BYTES) - 1
 
 
-def sample_hash(image_id: str, seed: int) -> int:
+def sample_hash(identity: str, seed: int) -> int:
     key = str(seed).encode()
-    digest = blake2b(image_id.encode(errors="surrogatepass"), key=key, digest_size=HASH_BYTES)
+    digest = blake2b(identity.encode(errors="surrogatepass"), key=key, digest_size=HASH_BYTES)
     return int.from_bytes(digest.digest())
 
 
@@ -29,7 +29,7 @@ def sample_threshold(items: Iterable[Listed], size: int, seed: int) -> int:
     for item in items:
         if item.ref is None:
             continue
-        key = -sample_hash(item.ref.id, seed)
+        key = -sample_hash(item.ref.identity, seed)
         if len(largest_first) < size:
             heapq.heappush(largest_first, key)
         else:
@@ -40,7 +40,7 @@ def sample_threshold(items: Iterable[Listed], size: int, seed: int) -> int:
 def sampled(items: Iterable[Listed], threshold: int, seed: int) -> Iterator[Listed]:
     """Pass over what is not in the sample."""
     for item in items:
-        chosen = item.ref is None or sample_hash(item.ref.id, seed) <= threshold
+        chosen = item.ref is None or sample_hash(item.ref.identity, seed) <= threshold
         yield item if chosen else Listed(None, item.cursor, Skip.NOT_SAMPLED.value)
 
 

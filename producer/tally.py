@@ -73,7 +73,8 @@ class Tally:
     base: str = ""
     images: int = 0
     bytes: int = 0
-    objects: int = 0  #: in S3
+    objects: int = 0  #: in S3, or versions of some
+    earlier: int = 0  #: versions that are not the latest
     bad_lines: int = 0  #: of a list: rows, but no images
     types: Largest = field(default_factory=Largest)
     folders: Largest = field(default_factory=Largest)
@@ -87,6 +88,7 @@ class Tally:
         match line["kind"]:
             case "s3":
                 self.objects += 1
+                self.earlier += source.get("is_latest") is False
                 self._add_named(source["key"], source.get("size"))
             case "file":
                 self._add_named(source["path"], source["size"])

@@ -21,6 +21,7 @@ from tagmill.worker.sinks.s3_annotation import ANNOTATION
 from tagmill.worker.sinks.s3_bucket import DENIED, UNKNOWN_TO_SERVER
 from tagmill.worker.sinks.s3_compare import Headers, changed, headers_of
 from tagmill.worker.sinks.s3_errors import error_code, translated
+from tagmill.worker.sinks.s3_object import address
 from tagmill.worker.sinks.tag_text import OWN_KEYS
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Canary:
         return (place is not None and place < (0, FIRST)) or zlib.crc32(name) % ONE_IN == 0
 
     def _portrait(self, source: S3Object) -> Portrait | None:
-        at: Any = {"Bucket": source.bucket, "Key": source.key}
+        at: Any = address(source)
         try:
             headers, content = self._content(at)
             facts = {"content": content, **self._tags(at), **self._acl(at), **self._annotations(at)}

@@ -9,6 +9,7 @@ from functools import partial
 
 import structlog
 
+from tagmill.worker.addresses import bare
 from tagmill.worker.admission import Admission
 from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import (
@@ -24,7 +25,6 @@ from tagmill.worker.models import Answer, Json, Outcome, Pending
 from tagmill.worker.outcomes import failed, tagged
 from tagmill.worker.state.entries import Job
 from tagmill.worker.state.journal import Journal
-from tagmill.worker.store.webhook_events import bare
 from tagmill.worker.waiting import Waiting
 from tagmill.worker.workflow_jobs import WorkflowJobs
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import orjson
 
-from tagmill.worker.models import ImageRef, Json, Place
+from tagmill.worker.models import ImageRef, Json, Place, S3Object
 from tagmill.worker.rows import ref_of
 from tagmill.worker.sinks.base import Tagged, Tagging
 from tagmill.worker.store.base import Files
@@ -39,15 +39,15 @@ class History:
 
     async def tagged(self, run_id: str, ref: ImageRef) -> Tagged | None:
         """None: that run is gone, or did not tag the image."""
-        row = await asyncio.to_thread(self._row, run_id, ref.id.encode())
+        row = await asyncio.to_thread(self._row, run_id, ref)
         tagging = tagging_of(row) if row is not None else None
         return Tagged(ref_of(row).target, tagging) if row is not None and tagging is not None else None
 
-    def _row(self, run_id: str, image_id: bytes) -> Json | None:
+    def _row(self, run_id: str, ref: ImageRef) -> Json | None:
         last = self._found_at.get(run_id, BEFORE_ALL)
         for after in dict.fromkeys([last, BEFORE_ALL]):
             for place, row in self._rows(run_id, after):
-                if row["id"].encode() == image_id:
+                if row["id"] == ref.id and _is_where(ref_of(row), ref):
                     self._found_at[run_id] = (place[0], place[1] - 1)
                     return row
         return None
@@ -55,3 +55,11 @@ class History:
     def _rows(self, run_id: str, after: Place) -> Iterator[tuple[Place, Json]]:
         view = View(self._files, run_id, Passes(self._files, run_id).finished())
         return ((place, orjson.loads(line)) for place, line in view.placed(after))
+
+
+def _is_where(earlier: ImageRef, now: ImageRef) -> bool:
+    """Whether both were written to one place: a version behind the latest is one of its own."""
+    one, other = earlier.source, now.source
+    if isinstance(one, S3Object) and isinstance(other, S3Object):
+        return one.version_id in {None, other.version_id} if other.is_earlier else not one.is_earlier
+    return True

@@ -46,10 +46,16 @@ class S3Object:
     size: int | None = None
     last_modified: str | None = None  #: RFC 3339, UTC
     version_id: str | None = None
+    is_latest: bool | None = None  #: of versions that were listed one by one; None: they were not
 
     @property
     def id(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
+
+    @property
+    def is_earlier(self) -> bool:
+        """Whether it is a version behind the latest one: what names the object alone does not name it."""
+        return self.is_latest is False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +125,13 @@ class ImageRef:
     @property
     def id(self) -> str:
         return self.source.id
+
+    @property
+    def identity(self) -> str:
+        """The id, and with it the version where versions were listed one by one."""
+        if isinstance(self.source, S3Object) and self.source.is_latest is not None:
+            return f"{self.id}?versionId={self.source.version_id}"
+        return self.id
 
     @property
     def behind(self) -> S3Object | None:

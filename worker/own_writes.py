@@ -33,7 +33,7 @@ class OwnWrites:
     async def _marked(self, source: S3Object) -> bool:
         sink = S3MetadataSink(self._client, lanes=1)
         try:
-            return await sink.marked(ImageRef(source), self._config, self._policy, ANY_RUN)
+            return bool(await sink.marked(ImageRef(source), self._config, self._policy, ANY_RUN))
         except ItemError:
             return False
         finally:

@@ -215,11 +215,18 @@ def _error(outcome: Outcome) -> Json | None:
 def _source(source: Source) -> dict[str, Any]:
     match source:
         case S3Object():
-            return dataclasses.asdict(source)
+            return _object(source)
         case LocalFile():
             return {"path": source.path, "size": source.size, "mtime_ns": source.mtime_ns}
         case Handle():
-            behind = {"behind": dataclasses.asdict(source.behind)} if source.behind else {}
+            behind = {"behind": _object(source.behind)} if source.behind else {}
             return {"handle": source.handle, "line": source.line, **behind}
         case BadLine():
             return {"list": source.list_name, "line": source.line}
+
+
+def _object(image: S3Object) -> Json:
+    said = dataclasses.asdict(image)
+    if image.is_latest is None:
+        del said["is_latest"]
+    return said

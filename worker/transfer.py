@@ -50,7 +50,8 @@ class Transfers:
                 raise ImageRejectedError(reason, code="bad_line")
 
     async def _locate_object(self, image: S3Object, *, fresh: bool) -> Locator | Content:
-        if self._storage_alias is not None and not self._upload:
+        names_it = image.is_latest is None  # an alias knows objects, not their versions
+        if self._storage_alias is not None and not self._upload and names_it:
             return Locator(Transfer.ALIAS, f"src://{self._storage_alias}/{image.key}", fresh=fresh)
         if self._s3 is None or self._links is None:
             raise ConfigError("S3 images need an S3 client, or a storage alias")

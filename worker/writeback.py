@@ -63,18 +63,23 @@ class WriteBack:
         return {sink.name: await self._change(sink, ref, place, undo) for sink in sinks}
 
     async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool:
-        """Return whether every sink tells of an earlier run with these settings; not if one cannot tell."""
+        """Return whether every sink that has a place for it tells of an earlier run with these settings.
 
-        def marked(sink: Sink) -> Awaitable[bool]:
+        Not if one cannot tell.
+        """
+
+        def marked(sink: Sink) -> Awaitable[bool | None]:
             return sink.marked(ref.target, engine_config, policy, run_id)
 
+        told = False
         try:
             for sink in self._sinks:
-                if not await self._persevere(sink, marked):
+                if (answer := await self._persevere(sink, marked)) is False:
                     return False
+                told = told or answer is True
         except ItemError:
             return False
-        return bool(self._sinks)
+        return told
 
     async def _change(self, sink: Sink, ref: ImageRef, place: Place | None, change: Change) -> Write:
         if self._canary is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tagmill.producer.cli.options import AsJson, RedisUrl, RunStore, settings_from
+from tagmill.producer.cli.run_options import AllVersions
 from tagmill.producer.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def doctor(
     pay: Annotated[
         bool | None, typer.Option("--pay/--no-pay", help="Make one real tags call; asks unless said.")
     ] = None,
+    all_versions: AllVersions = False,
     policies: Annotated[
         bool, typer.Option("--policies", help="Only print the least that must be allowed.")
     ] = False,
@@ -36,7 +38,7 @@ def doctor(
     One line each, with the mend for what fails.
     """
     settings = settings_from(write_back=write_back, run_store=run_store, redis_url=redis_url)
-    spec = _spec(source)
+    spec = _spec(source, all_versions=all_versions)
     if policies:
         _print_policies(settings, spec)
         return
@@ -50,10 +52,11 @@ def doctor(
     raise typer.Exit(ExitCode.FAILED_IMAGES if failed else ExitCode.DONE)
 
 
-def _spec(source: str | None) -> SourceSpec | None:
-    from tagmill.producer.sources.spec import parse_source  # noqa: PLC0415 - `--help` need not pay for it
+def _spec(source: str | None, *, all_versions: bool) -> SourceSpec | None:
+    from tagmill.producer.sources.options import SourceOptions  # noqa: PLC0415 - `--help` need not pay for it
+    from tagmill.producer.sources.spec import parse_source  # noqa: PLC0415 - as above
 
-    return parse_source(source) if source is not None else None
+    return parse_source(source, SourceOptions(all_versions=all_versions)) if source is not None else None
 
 
 def _may_pay(settings: Settings, *, said: bool | None) -> bool:
@@ -83,7 +86,8 @@ def _check_bucket(settings: Settings, spec: SourceSpec | None) -> tuple[list[Che
     place = _place(spec)
     if place is None:
         return [], None
-    checkup = BucketCheckup(listing_client(settings.s3_endpoint_url), *place)
+    client, all_versions = listing_client(settings.s3_endpoint_url), spec is not None and spec.all_versions
+    checkup = BucketCheckup(client, *place, all_versions=all_versions)
     return checkup.run(_sinks(settings, spec)), checkup.first_key
 
 
@@ -104,7 +108,8 @@ def _print_policies(settings: Settings, spec: SourceSpec | None) -> None:
 
     kind = spec.kind if spec else None
     uploads = settings.transfer == "upload" or kind is Kind.FOLDER
-    iam = iam_policy(_place(spec), _sinks(settings, spec), _store_place(settings.run_store))
+    stored, all_versions = _store_place(settings.run_store), spec is not None and spec.all_versions
+    iam = iam_policy(_place(spec), _sinks(settings, spec), stored, all_versions=all_versions)
     calls = filestack_calls(uploads=uploads, handles=settings.filestack_buckets is not None)
     _print_json({"iam": iam, "filestack": {"call": calls}})
 

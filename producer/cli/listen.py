@@ -37,6 +37,7 @@ from tagmill.producer.cli.run_options import (
     Transfer,
     WorkflowId,
     WriteBack,
+    selection_of,
 )
 from tagmill.worker.errors import ConfigError
 
@@ -102,20 +103,12 @@ def listen(  # noqa: PLR0913 - an option each
     from tagmill.producer.interrupts import interrupts  # noqa: PLC0415 - as above
     from tagmill.producer.listen import WEBHOOKS, ListenOptions, listening  # noqa: PLC0415 - as above
     from tagmill.producer.preparation import RunOptions  # noqa: PLC0415 - as above
-    from tagmill.producer.sources.options import SourceOptions  # noqa: PLC0415 - as above
     from tagmill.producer.sources.spec import parse_source  # noqa: PLC0415 - as above
 
     if lane not in LANES:
         raise ConfigError(f"--lane {lane}: use {', '.join(LANES)}")
-    selection = SourceOptions(
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-        min_size=min_size,
-        max_size=max_size,
-        extensions=tuple(extension or ()),
-    )
     said = ListenOptions(name, lane, queue, dead_letter_queue, own_principal)
-    where = parse_source(source, selection) if source is not None else WEBHOOKS
+    where = parse_source(source, selection_of(locals())) if source is not None else WEBHOOKS
     run = RunOptions(rate=parse_rate(rate))
     asking = dialogue(as_json=False)
 

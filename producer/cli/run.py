@@ -27,6 +27,7 @@ from tagmill.producer.cli.options import (
 from tagmill.producer.cli.run_options import (
     AllowCopyEvents,
     AllowNewVersions,
+    AllVersions,
     Exclude,
     Extension,
     Include,
@@ -42,6 +43,7 @@ from tagmill.producer.cli.run_options import (
     Transfer,
     WorkflowId,
     WriteBack,
+    selection_of,
 )
 from tagmill.worker.errors import ConfigError
 
@@ -111,6 +113,7 @@ def run(  # noqa: PLR0913 - an option each
     seed: Annotated[int | None, typer.Option(help="Of the sample; recorded, else drawn.")] = None,
     list_format: Annotated[str | None, typer.Option(help="txt, csv or jsonl, for a list of handles.")] = None,
     field: Annotated[str | None, typer.Option(help="CSV column or JSONL field with the handle.")] = None,
+    all_versions: AllVersions = False,
     run_store: RunStore = None,
     redis_url: RedisUrl = None,
     state_dir: StateDir = None,
@@ -131,19 +134,7 @@ def run(  # noqa: PLR0913 - an option each
     from tagmill.producer.sources.options import SourceOptions  # noqa: PLC0415 - as above
     from tagmill.producer.sources.spec import parse_source  # noqa: PLC0415 - as above
 
-    selection = SourceOptions(
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-        min_size=min_size,
-        max_size=max_size,
-        since=since,
-        extensions=tuple(extension or ()),
-        limit=limit,
-        sample=sample,
-        seed=seed,
-        list_format=list_format,
-        field=field,
-    )
+    selection = selection_of(locals())
     frozen = [engine, write_back, sidecar_prefix, dedupe, policy, pipeline, transfer, chunk_size]
     frozen += [keep_uploads, selection != SourceOptions(), rate, run_id, price_per_1000, shared_path, force]
     frozen += [mode, retag_older_than, workflow_id, task_name]

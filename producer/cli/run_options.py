@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from tagmill.producer.sources.options import SourceOptions
 
 WorkflowId = Annotated[str | None, typer.Option(help="The Workflow that tags, by its id.")]
 TaskName = Annotated[str | None, typer.Option(help="Its task whose tags count; else the first that has any.")]
@@ -33,5 +37,18 @@ Exclude = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="No name
 Extension = Annotated[
     list[str] | None, typer.Option(metavar="EXT", help="File name extensions; `*` for any.")
 ]
+AllVersions = Annotated[
+    bool, typer.Option("--all-versions", help="Every version of each S3 object, not only the latest.")
+]
 MinSize = Annotated[str | None, typer.Option(help="Such as 10KB.")]
 MaxSize = Annotated[str | None, typer.Option(help="Such as 20MB.")]
+
+
+def selection_of(options: Mapping[str, Any]) -> SourceOptions:
+    """Return what a command's options, which have the names of its fields, say of SOURCE."""
+    from tagmill.producer.sources.options import SourceOptions  # noqa: PLC0415 - `--help` need not pay for it
+
+    fields = SourceOptions.__dataclass_fields__.keys() & options.keys()
+    said = {name: options[name] for name in fields - {"include", "exclude"}}
+    globs = {name: tuple(options[name] or ()) for name in ("include", "exclude")}
+    return SourceOptions(**said, **globs, extensions=tuple(options["extension"] or ()))

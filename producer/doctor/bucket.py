@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tagmill.producer.sources.s3_errors import Doing, translated
+from tagmill.producer.sources.s3_versions import LIST_VERSIONS
 from tagmill.worker.check import Check
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ REWRITES = frozenset({"metadata"})  #: write-backs that copy the object
 class BucketCheckup:
     """Of one bucket, below one prefix."""
 
-    def __init__(self, client: S3Client, bucket: str, prefix: str) -> None:
+    def __init__(self, client: S3Client, bucket: str, prefix: str, *, all_versions: bool = False) -> None:
         self._client, self._bucket, self._prefix = client, bucket, prefix
+        self._all_versions = all_versions
         self._at: Any = {"Bucket": bucket, "Key": f"{prefix}.tagmill-probe-{secrets.token_hex(8)}"}
         self._versions: list[str] = []
         self.first_key: str | None = None  #: of the listing
@@ -29,6 +31,8 @@ class BucketCheckup:
     def run(self, write_back: Collection[str]) -> list[Check]:
         """Reading is needed always, writing for a write-back."""
         checks = [self._check("list", "s3:ListBucket", self._list)]
+        if self._all_versions:
+            checks.append(self._check("list versions", LIST_VERSIONS.permission, self._list_versions))
         if self.first_key is not None:
             checks.append(self._check("read", "s3:GetObject", self._read))
         if write_back:
@@ -61,6 +65,10 @@ class BucketCheckup:
         page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
         self.first_key = next((item["Key"] for item in page.get("Contents", ())), None)
         return f"s3://{self._bucket}/{self._prefix}" + ("" if self.first_key else " is empty")
+
+    def _list_versions(self) -> str:
+        page = self._client.list_object_versions(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+        return "versions can be listed" + ("" if page.get("Versions") else ", and there is none")
 
     def _read(self) -> str:
         assert self.first_key is not None  # noqa: S101 - `run` saw it

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from tagmill.producer.sources.s3_versions import LIST_VERSIONS
 from tagmill.worker.models import Json
 
 READ = ("s3:GetObject", "s3:GetObjectVersion")
@@ -17,12 +18,21 @@ WRITE = {
         "s3:GetObjectAcl",
         "s3:GetObjectAnnotation",
         "s3:GetObjectTagging",
+        "s3:GetObjectVersionAcl",
+        "s3:GetObjectVersionTagging",
         "s3:PutObject",
         "s3:PutObjectAcl",
         "s3:PutObjectAnnotation",
         "s3:PutObjectTagging",
     ),
-    "tags": ("s3:GetObjectTagging", "s3:GetObjectVersionTagging", "s3:PutObjectTagging"),
+    "tags": (
+        "s3:DeleteObjectTagging",
+        "s3:DeleteObjectVersionTagging",
+        "s3:GetObjectTagging",
+        "s3:GetObjectVersionTagging",
+        "s3:PutObjectTagging",
+        "s3:PutObjectVersionTagging",
+    ),
     "annotation": ("s3:GetObjectAnnotation", "s3:PutObjectAnnotation", "s3:DeleteObjectAnnotation"),
     "sidecar": ("s3:PutObject", "s3:DeleteObject"),
 }
@@ -31,6 +41,7 @@ SCRATCH = ("s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion")  #: for 
 CONFIGURATION = (
     "s3:GetBucketAcl",
     "s3:GetBucketNotification",
+    "s3:GetBucketObjectLockConfiguration",
     "s3:GetBucketOwnershipControls",
     "s3:GetBucketPolicy",
     "s3:GetBucketVersioning",
@@ -42,7 +53,11 @@ FILESTACK_TAGS, FILESTACK_UPLOAD, FILESTACK_STAT = ("convert", "read"), ("store"
 
 
 def iam_policy(
-    source: tuple[str, str] | None, write_back: Collection[str], run_store: tuple[str, str] | None
+    source: tuple[str, str] | None,
+    write_back: Collection[str],
+    run_store: tuple[str, str] | None,
+    *,
+    all_versions: bool = False,
 ) -> Json:
     """`source` and `run_store`: bucket and prefix, where they are in S3."""
     statements = []
@@ -50,8 +65,9 @@ def iam_policy(
         objects = {*READ, *(action for sink in write_back for action in WRITE.get(sink, ()))}
         probed = set(SCRATCH) if write_back else set[str]()
         configuration = set(CONFIGURATION) if "metadata" in write_back else set[str]()
+        listing = {"s3:ListBucket", LIST_VERSIONS.permission} if all_versions else {"s3:ListBucket"}
         statements += [
-            _statement("TagmillList", {"s3:ListBucket", *configuration}, _bucket(source)),
+            _statement("TagmillList", listing | configuration, _bucket(source)),
             _statement("TagmillObjects", objects | probed, _objects(source)),
         ]
     if run_store is not None:

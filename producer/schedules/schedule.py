@@ -127,6 +127,7 @@ class Schedule(BaseModel):
     seed: int | None = None
     list_format: str | None = None
     field: str | None = None
+    all_versions: bool = False
 
     @model_validator(mode="after")
     def _cron_is_one(self) -> Schedule:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
-from tagmill.producer.sources.inventory_manifest import InventoryFormat
-from tagmill.producer.sources.inventory_rows import COLUMNS, plain
+from tagmill.producer.sources.inventory_manifest import InventoryFormat, plain
+from tagmill.producer.sources.inventory_rows import COLUMNS
 from tagmill.worker.errors import ConfigError
 
 try:

@@ -42,6 +42,7 @@ class InventoryManifest:
     format: InventoryFormat
     columns: tuple[str, ...]  #: of a CSV; the other formats name their own
     files: tuple[InventoryFile, ...]
+    lists_versions: bool  #: whether it says which is the latest of several
 
     @classmethod
     def parse(cls, content: bytes, name: str) -> InventoryManifest:
@@ -49,10 +50,23 @@ class InventoryManifest:
         try:
             value: Mapping[str, Any] = orjson.loads(content)
             files = tuple(InventoryFile(str(one["key"]), str(one["MD5checksum"])) for one in value["files"])
-            columns = tuple(part.strip() for part in str(value["fileSchema"]).split(","))
-            return cls(str(value["sourceBucket"]), InventoryFormat(value["fileFormat"]), columns, files)
+            schema = str(value["fileSchema"])
+            columns = tuple(part.strip() for part in schema.split(","))
+            names = set(map(plain, re.findall(r"\w+", schema)))
+            return cls(
+                str(value["sourceBucket"]),
+                InventoryFormat(value["fileFormat"]),
+                columns,
+                files,
+                lists_versions={"versionid", "islatest"} <= names,
+            )
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             raise ConfigError(f"{name} is no manifest of an S3 Inventory in CSV, Parquet or ORC") from None
+
+
+def plain(name: str) -> str:
+    """`IsLatest` in CSV is `is_latest` in the other formats."""
+    return name.replace("_", "").lower()
 
 
 def split_uri(uri: str) -> tuple[str, str]:

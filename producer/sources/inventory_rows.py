@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO
 from urllib.parse import unquote_plus
 
-from tagmill.producer.sources.inventory_manifest import InventoryFormat, InventoryManifest
+from tagmill.producer.sources.inventory_manifest import InventoryFormat, InventoryManifest, plain
 
 COLUMNS = frozenset(
     {
@@ -50,11 +50,6 @@ def reader(manifest: InventoryManifest) -> Read:
 
     read = inventory_arrow.READERS[manifest.format]
     return lambda file: map(_from_columns, read(file))
-
-
-def plain(name: str) -> str:
-    """`IsLatest` in CSV is `is_latest` in the other formats."""
-    return name.replace("_", "").lower()
 
 
 def _cells(file: BinaryIO) -> Iterator[list[str]]:

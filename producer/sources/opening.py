@@ -18,7 +18,9 @@ from tagmill.producer.sources.inventory_reports import OLD, names_all, newest_re
 from tagmill.producer.sources.manifest import ManifestList
 from tagmill.producer.sources.s3_inventory import S3Inventory
 from tagmill.producer.sources.s3_listing import S3Listing
+from tagmill.producer.sources.s3_versions import S3Versions
 from tagmill.producer.sources.spec import STDIN, Input, Kind, SourceSpec
+from tagmill.worker.errors import ConfigError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -36,6 +38,8 @@ def open_source(
     """Nothing is read before the first item; `open_input` gives what is under the run's `input/` by name."""
     if spec.input is not None:
         return _open_list(spec, spec.input, s3_client, open_input)
+    if spec.kind is Kind.S3 and spec.all_versions:
+        return S3Versions(s3_client, spec.bucket, spec.prefix, spec.filters)
     if spec.kind is Kind.S3:
         return S3Listing(s3_client, spec.bucket, spec.prefix, spec.filters, list_workers=list_workers)
     if spec.kind is Kind.FOLDER:
@@ -50,7 +54,7 @@ def _open_list(
         return open_input(copy.name)
 
     if copy.format is ListFormat.INVENTORY:
-        return S3Inventory(s3_client, spec.uri, opened, spec.filters)
+        return S3Inventory(s3_client, spec.uri, opened, spec.filters, all_versions=spec.all_versions)
     if copy.format is ListFormat.MANIFEST:
         return ManifestList(opened, copy.name)
     return HandleList(opened, copy.name, copy.format, copy.field)
@@ -69,6 +73,11 @@ def located(
         return spec
     uri = _newest(spec.uri, s3_client(), clock()) if names_all(spec.uri) else spec.uri
     manifest = InventoryManifest.parse(fetch_manifest(s3_client(), uri), uri)
+    if spec.all_versions and not manifest.lists_versions:
+        raise ConfigError(
+            f"{uri} lists current versions only, without VersionId and IsLatest: configure the inventory"
+            ' with IncludedObjectVersions "All", or leave out --all-versions'
+        )
     return dataclasses.replace(spec, uri=uri, of_bucket=manifest.bucket)
 
 

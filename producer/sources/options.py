@@ -32,6 +32,7 @@ class SourceOptions:
     seed: int | None = None
     list_format: str | None = None
     field: str | None = None
+    all_versions: bool = False
 
     def check_counts(self) -> None:
         for name, count in (("limit", self.limit), ("sample", self.sample)):

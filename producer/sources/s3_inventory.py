@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 COPY_BYTES = 1 << 20
+NO_VERSION = "null"  #: how requests name the version of an object that was put without one
 #: What reading a file raises that is not what its manifest promises.
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, csv.Error, EOFError, zlib.error)
 
@@ -43,8 +44,11 @@ class S3Inventory:
         uri: str,
         open_manifest: Callable[[], BinaryIO],
         filters: Filters,
+        *,
+        all_versions: bool = False,
     ) -> None:
         """`open_manifest`: the manifest's copy in the run."""
+        self._all_versions = all_versions
         self._client, self._uri, self._open_manifest = client, uri, open_manifest
         self._filters, self._sieve = filters, Sieve(filters)
 
@@ -92,6 +96,8 @@ class S3Inventory:
             etag=row.etag,
             size=row.size,
             last_modified=rfc3339(row.modified) if row.modified else None,
+            version_id=(row.version_id or NO_VERSION) if self._all_versions else None,
+            is_latest=row.is_latest if self._all_versions else None,
         )
         skip = self._check(bucket, row)
         if skip is None:
@@ -104,7 +110,7 @@ class S3Inventory:
             return Skip.ELSEWHERE
         if row.is_delete_marker:
             return Skip.DELETED
-        if not row.is_latest:
+        if not row.is_latest and not self._all_versions:
             return Skip.NOT_LATEST
         if skip := check_key(self._sieve, "", row.key):
             return skip

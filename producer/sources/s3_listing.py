@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.parsers import ResponseParserError
 
@@ -67,7 +67,7 @@ class S3Listing:
                         " so directory buckets and the like are not supported"
                     )
                 last = key
-                yield listed(self._examine(key, item), {"after": key})
+                yield listed(examine(item, self._sieve, self._bucket, self._prefix), {"after": key})
 
     def _split_pages(self, after: str) -> Iterator[Sequence[ObjectTypeDef]]:
         client, page_size = self._client(), self._page_size
@@ -106,23 +106,33 @@ class S3Listing:
             with translated(self._bucket, started=True):
                 page = _next_whole(pages)
 
-    def _examine(self, key: str, item: ObjectTypeDef) -> ImageRef | Skip:
-        modified = item["LastModified"]
-        size = item.get("Size", 0)
-        skip = self._check_key(key, item) or self._sieve.check_facts(size, modified.timestamp())
-        return skip or ImageRef(
-            S3Object(
-                self._bucket,
-                key,
-                etag=item.get("ETag", "").strip('"') or None,
-                size=size,
-                last_modified=rfc3339(modified),
-            )
-        )
 
-    def _check_key(self, key: str, item: ObjectTypeDef) -> Skip | None:
-        skip = check_key(self._sieve, self._prefix, key)
-        return Skip.ARCHIVED if skip is None and item.get("StorageClass") in ARCHIVES else skip
+def examine(
+    item: Mapping[str, Any],
+    sieve: Sieve,
+    bucket: str,
+    prefix: str,
+    *,
+    version_id: str | None = None,
+    is_latest: bool | None = None,
+) -> ImageRef | Skip:
+    """Of an object or a version in a listing: the image, or why it is passed over."""
+    key, size, modified = item["Key"], item.get("Size", 0), item["LastModified"]
+    skip = check_key(sieve, prefix, key)
+    if skip is None and item.get("StorageClass") in ARCHIVES:
+        skip = Skip.ARCHIVED
+    skip = skip or sieve.check_facts(size, modified.timestamp())
+    return skip or ImageRef(
+        S3Object(
+            bucket,
+            key,
+            etag=item.get("ETag", "").strip('"') or None,
+            size=size,
+            last_modified=rfc3339(modified),
+            version_id=version_id,
+            is_latest=is_latest,
+        )
+    )
 
 
 def check_key(sieve: Sieve, prefix: str, key: str) -> Skip | None:

@@ -78,6 +78,7 @@ class SourceSpec:
     seed: int | None = None  #: of the sample
     input: Input | None = None  #: for lists
     of_bucket: str | None = None  #: where the images of a list lie
+    all_versions: bool = False  #: of each object, not only the latest
 
     @property
     def bucket(self) -> str:
@@ -90,6 +91,11 @@ class SourceSpec:
     @property
     def is_inventory(self) -> bool:
         return self.input is not None and self.input.format is ListFormat.INVENTORY
+
+    @property
+    def has_versions(self) -> bool:
+        """Whether it can tell all versions of an object."""
+        return self.is_inventory or (self.kind is Kind.S3 and self.input is None)
 
     @property
     def path(self) -> bytes:
@@ -129,8 +135,14 @@ def parse_source(
     """Look at a folder or a list, never at S3. Raise `NotFoundError` or `ConfigError` in one line."""
     options.check_counts()
     spec = _locate(text, options)
+    if options.all_versions and not spec.has_versions:
+        raise ConfigError(
+            "--all-versions is for s3://bucket/prefix and inventory+s3://bucket/path/manifest.json: "
+            "other sources keep no versions, or name them themselves"
+        )
     seed = new_seed() if options.sample and options.seed is None else options.seed
-    return dataclasses.replace(spec, limit=options.limit, sample=options.sample, seed=seed)
+    drawn: Json = {"limit": options.limit, "sample": options.sample, "seed": seed}
+    return dataclasses.replace(spec, **drawn, all_versions=options.all_versions)
 
 
 def _locate(text: str, options: SourceOptions) -> SourceSpec:

@@ -352,7 +352,7 @@ async def test_a_run_that_writes_twice_still_names_the_run_before_it(place: Plac
 # --- the marker -------------------------------------------------------------------------------------------
 
 
-async def marked(place: Place, tagging: Tagging, run_id: str = "run-next") -> bool:
+async def marked(place: Place, tagging: Tagging, run_id: str = "run-next") -> bool | None:
     return await place.sink.marked(place.ref, tagging.engine_config, tagging.policy, run_id)
 
 

@@ -27,6 +27,7 @@ from tagmill.producer.sources.handles import HandleList, ListFormat
 from tagmill.producer.sources.manifest import ManifestList
 from tagmill.producer.sources.s3_client import listing_client
 from tagmill.producer.sources.s3_listing import S3Listing
+from tagmill.producer.sources.s3_versions import S3Versions
 from tagmill.worker.models import BadLine, Failure, Handle, ImageRef, LocalFile, Outcome, S3Object, Status
 from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rows import RowContext, build_row
@@ -98,6 +99,38 @@ def s3_library(s3: S3UnderTest) -> Library:
     return Library(source, ids, skipped, lambda cursor: cursor["after"].encode())
 
 
+def versions_library(s3: S3UnderTest) -> Library:
+    """Objects from before versioning, with later versions, without an end, deleted and put again."""
+    bucket, client = s3.bucket(), s3.client()
+    odd = [f"in/odd/{name}" for name in ODD_NAMES if "\n" not in name]
+    for key in ("in/a", *odd):
+        client.put_object(Bucket=bucket, Key=key, Body=b"image")
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    for body in (b"one", b"two", b"three"):
+        client.put_object(Bucket=bucket, Key="in/a", Body=body)
+    for key in ("in/b", "in/gone", *odd[:2]):
+        client.put_object(Bucket=bucket, Key=key, Body=b"image")
+        client.delete_object(Bucket=bucket, Key=key)
+    client.put_object(Bucket=bucket, Key="in/b", Body=b"again")
+    client.put_object(Bucket=bucket, Key="in/empty", Body=b"")
+    client.put_object(Bucket=bucket, Key="other", Body=b"image")
+    source = S3Versions(lambda: client, bucket, "in/", Filters(), page_size=10)
+    keys = [
+        *["in/a"] * 4,
+        *["in/b"] * 2,
+        "in/gone",
+        *[key for key in sorted(odd) for _ in range(1 + (key in odd[:2]))],
+    ]
+    listed = source.list({})
+    place = {tuple(item.cursor.values()): number for number, item in enumerate(listed)}
+    return Library(
+        source,
+        [f"s3://{bucket}/{key}" for key in keys],
+        Counter(deleted=4, empty=1),
+        lambda cursor: (cursor["after"].encode(), place[cursor["after"], cursor["version"]]),
+    )
+
+
 HANDLES = [f"handle-{number:013d}" for number in range(12)]
 TXT = "\ufeff# mine\n\n" + "\r\n".join(HANDLES[:6]) + "\r\n\nnot a handle\n" + "\n".join(HANDLES[6:])
 CSV = '\ufeffname,handle\n"a\nb",' + '\n"x, y",'.join(HANDLES) + '\n\n"open\nshort\n'
@@ -157,13 +190,15 @@ def s3() -> Iterator[S3UnderTest]:
         yield server
 
 
-@pytest.fixture(scope="module", params=["folder", "s3", "txt", "csv", "jsonl", "manifest"])
+@pytest.fixture(scope="module", params=["folder", "s3", "versions", "txt", "csv", "jsonl", "manifest"])
 def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Library:
     kind = request.param
     if kind == "folder":
         return folder_library(tmp_path_factory.mktemp("library"))
     if kind == "s3":
         return s3_library(request.getfixturevalue("s3"))
+    if kind == "versions":
+        return versions_library(request.getfixturevalue("s3"))
     lists = {"txt": txt_library, "csv": csv_library, "jsonl": jsonl_library, "manifest": manifest_library}
     return lists[kind]()
 
@@ -239,6 +274,20 @@ def many_objects(query: dict[str, str]) -> tuple[int, str]:
     return 200, f"<ListBucketResult><Name>b</Name>{more}{token}{contents}</ListBucketResult>"
 
 
+def many_versions(query: dict[str, str]) -> tuple[int, str]:
+    """A thousand of a single key behind the markers, every other one a delete marker."""
+    first = MANY - int(query.get("version-id-marker", MANY))
+    entries = "".join(
+        f"<{name}><Key>in/a.jpg</Key><VersionId>{MANY - number - 1}</VersionId>"
+        f"<IsLatest>{str(not number).lower()}</IsLatest>"
+        f"<LastModified>2026-01-02T03:04:05.000Z</LastModified><Size>5</Size></{name}>"
+        for number in range(first, first + 1000)
+        for name in [("Version", "DeleteMarker")[number % 2]]
+    )
+    more = f"<IsTruncated>{str(first + 1000 < MANY).lower()}</IsTruncated>"
+    return 200, f"<ListVersionsResult><Name>b</Name>{more}{entries}</ListVersionsResult>"
+
+
 def many_lines() -> BinaryIO:
     packed = gzip.compress(b"".join(b'{"handle": "handle-%013d"}\n' % number for number in range(MANY)))
     return gzip.open(io.BytesIO(packed))  # type: ignore[return-value]  # reads like any binary stream
@@ -256,16 +305,20 @@ def peak_bytes(listing: Iterator[Listed]) -> int:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("kind", ["folder", pytest.param("s3", marks=pytest.mark.long), "jsonl"])
+@pytest.mark.parametrize(
+    "kind",
+    ["folder", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("s3", "versions")), "jsonl"],
+)
 def test_memory_stays_flat_over_fifty_thousand_items(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if kind == "s3":
-        with canned_s3(many_objects) as s3:
+    if kind in {"s3", "versions"}:
+        answer, listing = (many_objects, S3Listing) if kind == "s3" else (many_versions, S3Versions)
+        with canned_s3(answer) as s3:
             for name, value in s3.environment.items():
                 monkeypatch.setenv(name, value)
             client = listing_client(s3.url)
-            assert peak_bytes(S3Listing(lambda: client, "b", "in/", Filters()).list({})) < FLAT_BYTES
+            assert peak_bytes(listing(lambda: client, "b", "in/", Filters()).list({})) < FLAT_BYTES
         return
     source = many_files(tmp_path) if kind == "folder" else HandleList(many_lines, "many", ListFormat.JSONL)
     assert peak_bytes(source.list({})) < FLAT_BYTES

@@ -63,8 +63,12 @@ def publish(
     *,
     files: int = 2,
     edition: str = EDITION,
+    current_only: bool = False,
 ) -> str:
-    """Write a report about the bucket `source` to the bucket `where`; return its address."""
+    """Write a report about the bucket `source` to the bucket `where`; return its address.
+
+    `current_only`: its manifest names no columns that tell versions apart.
+    """
     folder, listed = f"reports/{source}/all", []
     each = -(-len(lines) // files)
     for number, start in enumerate(range(0, len(lines), each)):
@@ -79,7 +83,7 @@ def publish(
             "version": "2016-11-30",
             "creationTimestamp": "1795000000000",
             "fileFormat": file_format,
-            "fileSchema": CSV_SCHEMA if file_format == "CSV" else f"as {file_format} has it",
+            "fileSchema": schema_of(file_format, current_only=current_only),
             "files": listed,
         }
     ).encode()
@@ -87,6 +91,19 @@ def publish(
     client.put_object(Bucket=where, Key=f"{name}.json", Body=manifest)
     client.put_object(Bucket=where, Key=f"{name}.checksum", Body=md5(manifest).encode() + b"\n")
     return f"inventory+s3://{where}/{name}.json"
+
+
+def schema_of(file_format: str, *, current_only: bool) -> str:
+    """As a manifest describes the columns."""
+    names = COLUMNS.names if file_format != "CSV" else CSV_SCHEMA.split(", ")
+    if current_only:
+        names = [name for name in names if "version" not in name.lower() and "latest" not in name.lower()]
+    match file_format:
+        case "Parquet":
+            return f"message s3.inventory {{ {' '.join(f'optional binary {name};' for name in names)} }}"
+        case "ORC":
+            return f"struct<{','.join(f'{name}:string' for name in names)}>"
+    return ", ".join(names)
 
 
 def lines_of(client: S3Client, bucket: str) -> list[Line]:

@@ -40,6 +40,8 @@ DETAILS = {
     "versionId",
     "prefix",
     "start-after",
+    "key-marker",
+    "version-id-marker",
     "continuation-token",
     "max-keys",
     "encoding-type",

@@ -101,14 +101,36 @@ def list_objects_v2(store: Store, request: Request) -> Response:
 
 
 def list_object_versions(store: Store, request: Request) -> Response:
-    prefix, objects = request.query.get("prefix", ""), store.bucket(request.bucket).objects
-    rows = "".join(
-        _listed_version(key, stored, latest=stored is objects[key][-1])
+    """By key, the newest first, behind both markers; of a key alone, behind all its versions."""
+    query, objects = request.query, store.bucket(request.bucket).objects
+    if "version-id-marker" in query and not (query["version-id-marker"] and "key-marker" in query):
+        raise S3Error(400, "InvalidArgument")
+    found = [
+        (key, stored)
         for key in sorted(objects)
-        if key.startswith(prefix)
+        if key.startswith(query.get("prefix", "")) and key >= query.get("key-marker", "")
         for stored in reversed(objects[key])
-    )
-    return xml(f"<ListVersionsResult><IsTruncated>false</IsTruncated>{rows}</ListVersionsResult>")
+    ]
+    rest = found[_listed_before(found, query) :]
+    page = rest[: int(query.get("max-keys", 1000))]
+    rows = "".join(_listed_version(key, stored, latest=stored is objects[key][-1]) for key, stored in page)
+    more = ""
+    if len(page) < len(rest):
+        last = quote(page[-1][0]), page[-1][1].version_id or "null"
+        more = f"<NextKeyMarker>{last[0]}</NextKeyMarker><NextVersionIdMarker>{last[1]}</NextVersionIdMarker>"
+    truncated = f"<EncodingType>url</EncodingType><IsTruncated>{str(bool(more)).lower()}</IsTruncated>"
+    return xml(f"<ListVersionsResult>{truncated}{more}{rows}</ListVersionsResult>")
+
+
+def _listed_before(found: list[tuple[str, Stored]], query: Mapping[str, str]) -> int:
+    """How many of them the markers are behind."""
+    key, version = query.get("key-marker"), query.get("version-id-marker")
+    of_key = [stored.version_id or "null" for found_key, stored in found if found_key == key]
+    if version is None:
+        return len(of_key)
+    if version not in of_key:
+        raise S3Error(400, "InvalidArgument")
+    return of_key.index(version) + 1
 
 
 def get_object_acl(store: Store, request: Request) -> Response:

@@ -20,7 +20,7 @@ BUCKET = SourceSpec(Kind.S3, "s3://b/in/")
 #: As published: who reads `--json` relies on every one of them.
 KEYS = [
     *("schema", "run_id", "source", "engine", "write_back", "dedupe", "mode", "found"),
-    *("listed", "images", "bytes", "skipped"),
+    *("listed", "images", "bytes", "earlier_versions", "skipped"),
     *(
         "types",
         "folders",
@@ -104,6 +104,24 @@ def test_what_equal_content_would_save_is_known_of_a_bucket() -> None:
     assert (said["duplicates"], said["calls"]) == ({"images": 6, "bytes": 6000}, 10)
     said = foreseen(objects(10, contents=4), dedupe="exact", duplicates={"images": 6, "bytes": 6000})
     assert (said["duplicates"]["images"], said["calls"]) == (6, 4)
+
+
+def test_metadata_is_for_the_latest_versions_and_tags_are_for_all() -> None:
+    versions: list[Source] = [
+        S3Object("b", "in/a.jpg", f"{n + 1:032x}", 1000, version_id=f"v{n}", is_latest=n == 0)
+        for n in range(5)
+    ]
+    source = replace(BUCKET, all_versions=True)
+    said = foreseen(versions, source, write_back=("metadata", "tags"))
+    each = WRITES["tags"] + LOOKS["tags"] + LOOKS["metadata"]
+    # A mark of metadata is looked for on an earlier version, and on the object.
+    expected = each.times(5) + WRITES["metadata"] + Requests(head=4)
+    assert (said["images"], said["earlier_versions"], said["calls"]) == (5, 4, 5)
+    assert {name: said["s3_requests"][name] for name in ("head", "put", "copy")} == {
+        "head": expected.head,
+        "put": expected.put,
+        "copy": expected.copy,
+    }
 
 
 def test_files_are_not_read_unless_asked_to() -> None:

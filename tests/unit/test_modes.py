@@ -19,6 +19,7 @@ from tagmill.worker.errors import ConfigError
 
 BUCKET = SourceSpec(Kind.S3, "s3://bucket/photos/2026")
 LIST = SourceSpec(Kind.HANDLES, "file:///lists/handles.txt", input=Input("handles.txt", ListFormat.TXT))
+VERSIONS = replace(BUCKET, all_versions=True)
 STDIN = SourceSpec(Kind.HANDLES, "-", input=Input("stdin", ListFormat.TXT))
 MANIFEST = replace(LIST, input=Input("failures.jsonl", ListFormat.MANIFEST))
 
@@ -49,6 +50,7 @@ def test_the_age_counts_from_the_runs_creation() -> None:
         (BUCKET, {"retag_older_than": 1e12}, "nothing is that old"),
         (replace(BUCKET, limit=5), {"mode": "changed"}, "--limit and --sample take a part"),
         (replace(BUCKET, sample=5), {"retag_older_than": 1.0}, "--limit and --sample take a part"),
+        (VERSIONS, {"mode": "changed"}, "--all-versions takes what is and what was"),
         (STDIN, {"mode": "missing"}, "write it to a file"),
         (MANIFEST, {"mode": "changed"}, "a manifest names the images of a run"),
     ],
@@ -60,7 +62,9 @@ def test_what_cannot_be_meant_is_refused(source: SourceSpec, wanted: dict[str, A
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("source", [replace(BUCKET, limit=5), replace(BUCKET, sample=5), STDIN, MANIFEST])
+@pytest.mark.parametrize(
+    "source", [replace(BUCKET, limit=5), replace(BUCKET, sample=5), VERSIONS, STDIN, MANIFEST]
+)
 def test_a_part_a_stream_and_a_manifest_keep_no_state(source: SourceSpec) -> None:
     check_mode(source, "all", None)
     assert against_state(MemoryFiles(), a_spec(), source, RunOptions()) == a_spec()

@@ -19,6 +19,7 @@ FORECAST: Json = {
     "listed": 1_300_012,
     "images": 1_300_000,
     "bytes": 2_600_000_000_000,
+    "earlier_versions": 0,
     "skipped": {"folder": 9, "empty": 3},
     "types": {
         "largest": [{"type": "jpg", "images": 1_299_000, "bytes": 2_500_000_000_000}],
@@ -88,6 +89,12 @@ def test_a_pipeline_is_told_with_the_range_of_its_calls(capsys: pytest.CaptureFi
 def test_what_is_known_of_the_source_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     shown = lines(capsys, found={"new": 3, "unchanged": 1_000_000}, mode="changed")
     assert "  since the last run: 3 new, 1,000,000 unchanged (mode changed)" in shown
+
+
+def test_earlier_versions_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    told = "  3 of them are earlier versions"
+    assert f"{told}, without metadata" in lines(capsys, earlier_versions=3)
+    assert told in lines(capsys, earlier_versions=3, write_back=["tags"])
 
 
 def test_bounds_are_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 from tagmill.config.settings import Settings
 from tagmill.producer.preparation import RunOptions, new_run_id, prepare
-from tagmill.producer.sources.spec import Kind, SourceSpec
+from tagmill.producer.sources.handles import ListFormat
+from tagmill.producer.sources.spec import Input, Kind, SourceSpec
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.rate import Rate
 from tagmill.worker.store.runs import RunSpec
@@ -21,6 +23,7 @@ SOURCES = {
     Kind.FOLDER: SourceSpec(Kind.FOLDER, "file:///photos"),
     Kind.HANDLES: SourceSpec(Kind.HANDLES, "-"),
 }
+ALL_VERSIONS = replace(SOURCES[Kind.S3], all_versions=True)
 REDIS: dict[str, Any] = {"redis_url": "redis://localhost"}
 KEYS: dict[str, Any] = {"filestack_api_key": "key", "filestack_app_secret": "secret"}
 
@@ -231,3 +234,26 @@ def test_a_form_that_cannot_carry_a_signed_link_is_refused_where_links_are_signe
     assert prepared(Kind.S3, **settings, filestack_storage_alias="library")
     assert prepared(Kind.S3, **settings, transfer="upload")
     assert prepared(Kind.HANDLES, **settings)
+
+
+def test_an_alias_does_not_spare_a_version_its_link() -> None:
+    settings = Settings(**KEYS, filestack_url_form="raw", filestack_storage_alias="library")
+    with pytest.raises(ConfigError) as refused:
+        prepare(settings, ALL_VERSIONS, RunOptions())
+    assert "use percent or b64, or say --transfer upload" in str(refused.value)
+
+
+# --- all versions -----------------------------------------------------------------------------------------
+
+
+def test_versions_are_not_listed_in_parts() -> None:
+    with pytest.raises(ConfigError, match="leave out --list-workers, and unset TAGMILL_LIST_WORKERS"):
+        prepare(Settings(**KEYS, list_workers=2), ALL_VERSIONS, RunOptions())
+    report = replace(ALL_VERSIONS, input=Input("manifest.json", ListFormat.INVENTORY))
+    assert prepare(Settings(**KEYS, list_workers=2), report, RunOptions()).source["all_versions"]
+
+
+@pytest.mark.parametrize("options", [RunOptions(mode="missing"), RunOptions(mode="changed")])
+def test_versions_are_taken_all(options: RunOptions) -> None:
+    with pytest.raises(ConfigError, match=r"--all-versions takes .*: no --mode but all"):
+        prepare(Settings(**KEYS), ALL_VERSIONS, options)

@@ -78,6 +78,16 @@ async def test_an_alias_names_an_object_without_asking_s3(key: str) -> None:
     assert located == Locator(Transfer.ALIAS, f"src://lib/{key}")
 
 
+@pytest.mark.parametrize("is_latest", [True, False])
+async def test_a_version_has_a_link_of_its_own_because_an_alias_names_objects(*, is_latest: bool) -> None:
+    version = S3Object("photos", "a.gif", version_id="v+1/=", is_latest=is_latest)
+    located = await Transfers(s3=client(), storage_alias="lib").locate(ImageRef(version))
+    assert isinstance(located, Locator)
+    assert located.transfer is Transfer.URL
+    assert parse_qs(urlsplit(located.value).query)["versionId"] == ["v+1/="]
+    assert located.public.partition("?")[2] == "versionId=v%2B1%2F%3D"
+
+
 async def test_a_bad_line_is_rejected_for_its_reason() -> None:
     error = await failure(Transfers(), BadLine("list.txt", 3, "not a handle"))
     assert (type(error), str(error)) == (ImageRejectedError, "not a handle")

@@ -16,7 +16,7 @@ from tagmill.worker.errors import (
     TaggingError,
 )
 from tagmill.worker.models import Handle, ImageRef, Write, WriteStatus
-from tagmill.worker.sinks.base import Tagging, Written
+from tagmill.worker.sinks.base import Sink, Tagging, Written
 from tagmill.worker.writeback import WriteBack
 
 IMAGE = ImageRef(Handle("handle"))
@@ -43,7 +43,7 @@ class Recorder:
         found = {name: Written("run", {"status": "written"}, None, nothing_earlier) for name in written}
         return await WriteBack(sinks, self.sleep).undo(IMAGE, found)
 
-    async def marked(self, *sinks: FakeSink) -> bool:
+    async def marked(self, *sinks: Sink) -> bool:
         write_back = WriteBack(sinks, self.sleep)
         return await write_back.marked(IMAGE, TAGGING.engine_config, TAGGING.policy, "next-run")
 
@@ -151,3 +151,15 @@ async def test_a_sink_that_cannot_tell_does_not_keep_an_image_from_being_tagged(
     assert not await recorder.marked(sink)
     sink.mark_failures = [SinkRejectedError("no", code="forbidden")]
     assert not await recorder.marked(sink)
+
+
+class NoPlace(FakeSink):
+    async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> None:
+        """It never writes there."""
+
+
+async def test_a_sink_without_a_place_for_the_image_has_no_say(recorder: Recorder) -> None:
+    telling, silent = FakeSink(written={IMAGE.id: TAGGING}), FakeSink()
+    assert await recorder.marked(NoPlace(), telling)
+    assert not await recorder.marked(NoPlace(), silent)
+    assert not await recorder.marked(NoPlace())

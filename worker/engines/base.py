@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from tagmill.worker.addresses import bare
 from tagmill.worker.errors import ItemError
 from tagmill.worker.models import Answer, Json, Pending
 
@@ -30,7 +31,7 @@ class Locator:
     @property
     def public(self) -> str:
         """The value without what may be a signature."""
-        return self.value.partition("?")[0] if self.transfer is Transfer.URL else self.value
+        return bare(self.value) if self.transfer is Transfer.URL else self.value
 
     def __repr__(self) -> str:
         return f"Locator({self.transfer.value})"

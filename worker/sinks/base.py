@@ -96,9 +96,10 @@ class Sink(Protocol):
         """
         ...
 
-    async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool:
+    async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool | None:
         """Return whether another run than `run_id` wrote here, on this content, with these settings.
 
+        None: here is no place for this image, and never will be.
         A run's own marker does not count: what it wrote and then lost with Redis still needs its row.
         """
         ...

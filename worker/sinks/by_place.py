@@ -21,7 +21,7 @@ class SinkByPlace:
         sink = self._sinks.get(type(ref.source))
         return await sink.undo(ref, written) if sink else skipped("no_place")
 
-    async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool:
+    async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool | None:
         sink = self._sinks.get(type(ref.source))
         return sink is not None and await sink.marked(ref, engine_config, policy, run_id)
 

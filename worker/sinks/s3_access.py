@@ -13,7 +13,7 @@ from tagmill.worker.errors import SinkRejectedError
 from tagmill.worker.models import ImageRef, S3Object, Write
 from tagmill.worker.sinks.base import skipped
 from tagmill.worker.sinks.s3_errors import PreconditionFailedError, error_code, translated
-from tagmill.worker.sinks.s3_object import StoredObject
+from tagmill.worker.sinks.s3_object import StoredObject, address
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -23,6 +23,10 @@ T = TypeVar("T")
 
 class RefusedError(Exception):
     """A write could lose something; `str()` is the `reason` of the skipped write."""
+
+
+class NotLatestError(RefusedError):
+    """A write to the object would not reach this version."""
 
 
 class S3Access:
@@ -53,7 +57,7 @@ class S3Access:
     def _head(self, source: S3Object) -> StoredObject:
         with translated("HeadObject"):
             try:
-                answer = self.client.head_object(Bucket=source.bucket, Key=source.key, ChecksumMode="ENABLED")
+                answer = self.client.head_object(**address(source), ChecksumMode="ENABLED")
             except ClientError as error:
                 if error_code(error) == "400":
                     self._ask_why(source)
@@ -63,7 +67,7 @@ class S3Access:
     def _ask_why(self, source: S3Object) -> None:
         """A HEAD that fails has no text. For objects with a customer's key S3 answers 400 InvalidRequest."""
         try:
-            self.client.get_object(Bucket=source.bucket, Key=source.key, Range="bytes=0-0")["Body"].close()
+            self.client.get_object(**address(source), Range="bytes=0-0")["Body"].close()
         except ClientError as error:
             if error_code(error) == "InvalidRequest":
                 raise RefusedError("sse_c") from error
@@ -83,6 +87,11 @@ async def looking_twice(ref: ImageRef, act: Callable[[S3Object], Awaitable[Write
         return skipped(str(refusal))
 
 
+def refuse_earlier(source: S3Object) -> None:
+    if source.is_earlier:
+        raise NotLatestError("not_latest")
+
+
 def is_pinned(source: S3Object) -> bool:
-    """Whether anything says which content was tagged."""
-    return source.etag is not None or source.version_id is not None
+    """Whether anything says which content was tagged: a version `null` may be given another."""
+    return source.etag is not None or source.version_id not in {None, "null"}

@@ -15,6 +15,7 @@ from tagmill.worker.models import S3Object
 from tagmill.worker.sinks.s3_access import RefusedError, S3Access
 from tagmill.worker.sinks.s3_document import Found, Image, S3DocumentSink, parsed
 from tagmill.worker.sinks.s3_errors import error_code, translated
+from tagmill.worker.sinks.s3_object import address
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -64,14 +65,7 @@ class _Annotations:
 
 
 def _at(image: Image) -> dict[str, Any]:
-    version_id = image.stored.version_id if image.stored else None
-    version = {"VersionId": version_id} if version_id else {}
-    return {
-        "Bucket": image.source.bucket,
-        "Key": image.source.key,
-        "AnnotationName": ANNOTATION,
-        **version,
-    }
+    return {**address(image.source, image.stored), "AnnotationName": ANNOTATION}
 
 
 def _guard(image: Image) -> dict[str, Any]:

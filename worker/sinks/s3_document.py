@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from tagmill.worker.models import ImageRef, Json, S3Object, Write, WriteStatus
 from tagmill.worker.sinks.base import Keep, Tagging, Written, marker, skipped
-from tagmill.worker.sinks.s3_access import RefusedError, S3Access, is_pinned, looking_twice
+from tagmill.worker.sinks.s3_access import (
+    NotLatestError,
+    RefusedError,
+    S3Access,
+    is_pinned,
+    looking_twice,
+)
 from tagmill.worker.sinks.s3_object import StoredObject
 from tagmill.worker.sinks.sidecar_json import (
     ForeignFileError,
@@ -85,13 +91,15 @@ class S3DocumentSink:
         except PreviousLostError:
             return skipped("previous_lost")
 
-    async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool:
+    async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool | None:
         if not isinstance(ref.source, S3Object):
             return False
         try:
             self._documents.check(ref.source)
             stored = await self._access.head(ref.source)
             found = await self._read(Image(ref.source, stored))
+        except NotLatestError:
+            return None
         except (RefusedError, ForeignFileError):
             return False
         if found is None or found.sidecar.run == run_id or not stored.holds(ref.source):

@@ -11,7 +11,7 @@ from tagmill.worker.models import ImageRef, Json, S3Object, Write, WriteStatus
 from tagmill.worker.sinks import encoding
 from tagmill.worker.sinks.base import Keep, Tagging, Written, marker, skipped
 from tagmill.worker.sinks.encoding import Encoded, NoRoomError
-from tagmill.worker.sinks.s3_access import RefusedError, S3Access, is_pinned, looking_twice
+from tagmill.worker.sinks.s3_access import RefusedError, S3Access, is_pinned, looking_twice, refuse_earlier
 from tagmill.worker.sinks.s3_copy import SelfCopies
 from tagmill.worker.sinks.s3_object import StoredObject
 
@@ -42,22 +42,29 @@ class S3MetadataSink:
     async def undo(self, ref: ImageRef, written: Written) -> Write:
         return await looking_twice(ref, lambda source: self._undo(source, written))
 
-    async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool:
-        """Costs a HEAD."""
+    async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool | None:
+        """Costs a HEAD, of an earlier version two: it may be our copy of an image, or that of the latest."""
         if not isinstance(ref.source, S3Object):
             return False
-        try:
-            stored = await self._access.head(ref.source)
-        except RefusedError:
-            return False
-        by_another = stored.own.get(encoding.RUN) not in {None, run_id}
-        same_settings = stored.own.get(encoding.CONFIG) == marker(engine_config, policy)
-        return by_another and same_settings and _tells_of(ref.source, stored)
+        for place in _where_marks_may_be(ref.source):
+            if await self._is_marked(place, marker(engine_config, policy), run_id):
+                return True
+        return None if ref.source.is_earlier else False
 
     async def aclose(self) -> None:
         await self._access.aclose()
 
+    async def _is_marked(self, place: S3Object, settings: str, run_id: str) -> bool:
+        try:
+            stored = await self._access.head_unless_gone(place)
+        except RefusedError:
+            return False
+        if stored is None or stored.own.get(encoding.RUN) in {None, run_id}:
+            return False
+        return stored.own.get(encoding.CONFIG) == settings and _tells_of(place, stored)
+
     async def _write(self, source: S3Object, tagging: Tagging, keep: Keep) -> Write:
+        refuse_earlier(source)
         if not is_pinned(source):
             return skipped("unpinned")
         stored = await self._access.head(source)
@@ -73,6 +80,7 @@ class S3MetadataSink:
         return replace(write, truncated=encoded.truncated)
 
     async def _undo(self, source: S3Object, written: Written) -> Write:
+        refuse_earlier(source)
         stored = await self._access.head_unless_gone(source)
         if stored is None or not stored.own or _is_put_back(stored, written):
             return Write(WriteStatus.UNCHANGED)
@@ -114,6 +122,11 @@ def _is_written(encoded: Encoded, source: S3Object, stored: StoredObject) -> boo
     said = (encoding.SCHEMA, encoding.TAGS, encoding.LABELS, encoding.CONFIG)
     same = all(stored.own.get(key) == encoded.values.get(key) for key in said)
     return same and _tells_of(source, stored)
+
+
+def _where_marks_may_be(source: S3Object) -> list[S3Object]:
+    """The image, and of an earlier version also the object: that may be a copy of it."""
+    return [source, replace(source, is_latest=None)] if source.is_earlier else [source]
 
 
 def _tells_of(source: S3Object, stored: StoredObject) -> bool:

@@ -53,6 +53,12 @@ CHECKSUM_FIELDS = {
 }
 
 
+def address(image: S3Object, stored: StoredObject | None = None) -> dict[str, Any]:
+    """What names the image in a request: the version that was listed or looked at, else the object."""
+    version_id = image.version_id if image.is_earlier else stored and stored.version_id
+    return {"Bucket": image.bucket, "Key": image.key, **({"VersionId": version_id} if version_id else {})}
+
+
 @dataclass(frozen=True)
 class StoredObject:
     """A HeadObject answer (`ChecksumMode=ENABLED`) and what follows from it; nothing here sends a request."""

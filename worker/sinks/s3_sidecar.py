@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from tagmill.worker.errors import SinkConflictError, SinkRejectedError
 from tagmill.worker.models import S3Object
 from tagmill.worker.sidecar_prefix import SidecarPrefix
-from tagmill.worker.sinks.s3_access import RefusedError, S3Access
+from tagmill.worker.sinks.s3_access import RefusedError, S3Access, refuse_earlier
 from tagmill.worker.sinks.s3_document import Found, Image, S3DocumentSink, parsed
 from tagmill.worker.sinks.s3_errors import error_code, translated
 
@@ -35,6 +35,7 @@ class _Objects:
         self._client, self._prefix = client, prefix
 
     def check(self, source: S3Object) -> None:
+        refuse_earlier(source)
         if len(self._prefix.place(source)["Key"].encode(errors="surrogatepass")) > MAX_KEY_BYTES:
             raise RefusedError("key_too_long")
 

@@ -13,7 +13,7 @@ from tagmill.worker.sinks.base import Keep, Tagging, Written, marker, skipped
 from tagmill.worker.sinks.encoding import LABELS, RUN, TAGS, NoRoomError
 from tagmill.worker.sinks.s3_access import RefusedError, S3Access, is_pinned, looking_twice
 from tagmill.worker.sinks.s3_errors import translated
-from tagmill.worker.sinks.s3_object import StoredObject
+from tagmill.worker.sinks.s3_object import StoredObject, address
 from tagmill.worker.sinks.tag_text import MAX_TAGS, OWN_KEYS, Note, content_mark, encode, encode_labels
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ class Standing:
     @property
     def at(self) -> dict[str, Any]:
         """Names the object in a request, and its version where it has one."""
-        version = {"VersionId": self.stored.version_id} if self.stored.version_id else {}
-        return {"Bucket": self.source.bucket, "Key": self.source.key, **version}
+        return address(self.source, self.stored)
 
 
 class S3TagsSink:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
+from tagmill.worker.addresses import bare
 from tagmill.worker.models import HANDLE, Json
 from tagmill.worker.store import jsonl
 from tagmill.worker.store.base import Files
@@ -48,7 +49,7 @@ class Event:
 
     @property
     def source(self) -> str:
-        """Of a result: the one source of its job, without a query."""
+        """Of a result: the one source of its job, without what may be signed."""
         return bare(str(self.text["sources"][0]))
 
     @property
@@ -160,11 +161,6 @@ def find_result(files: Files, workflow_id: str, source_values: Iterable[str], si
         if late_enough and is_about_it and event.source in wanted:
             return event.text
     return None
-
-
-def bare(source: str) -> str:
-    """Without a query, which may be signed anew each time."""
-    return source.partition("?")[0]
 
 
 def begins(cursor: Cursor) -> datetime | None:

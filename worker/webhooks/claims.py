@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from tagmill.worker.addresses import bare
 from tagmill.worker.engine_config import FILESTACK_WORKFLOW, WORKFLOW_ID
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.passes import Passes
 from tagmill.worker.store.runs import Runs
 from tagmill.worker.store.started import unread_entries
-from tagmill.worker.store.webhook_events import Event, bare
+from tagmill.worker.store.webhook_events import Event
 
 
 class Claims:

@@ -17,10 +17,12 @@ from tagmill.producer.modes import state_name
 from tagmill.producer.sources.base import Cursor, Filters, Listed
 from tagmill.producer.sources.inventory_manifest import fetch_manifest
 from tagmill.producer.sources.opening import located
+from tagmill.producer.sources.options import SourceOptions
 from tagmill.producer.sources.s3_inventory import S3Inventory
 from tagmill.producer.sources.s3_listing import S3Listing
 from tagmill.producer.sources.spec import parse_source
 from tagmill.worker.errors import ConfigError, NotFoundError, RunError
+from tagmill.worker.models import S3Object
 
 FORMATS = ["CSV", "Parquet", "ORC"]
 #: With every byte that a key may hold and XML or a URL may not, as no server for tests takes them.
@@ -37,10 +39,18 @@ class Report:
     s3: S3UnderTest
     uri: str
 
-    def list(self, cursor: Cursor | None = None, filters: Filters | None = None) -> list[Listed]:
+    def list(
+        self, cursor: Cursor | None = None, filters: Filters | None = None, *, all_versions: bool = False
+    ) -> list[Listed]:
         client = self.s3.client()
         manifest = fetch_manifest(client, self.uri)
-        source = S3Inventory(lambda: client, self.uri, lambda: io.BytesIO(manifest), filters or Filters())
+        source = S3Inventory(
+            lambda: client,
+            self.uri,
+            lambda: io.BytesIO(manifest),
+            filters or Filters(),
+            all_versions=all_versions,
+        )
         return list(source.list(cursor or {}))
 
     @property
@@ -107,6 +117,37 @@ def test_what_is_no_image_or_no_longer_one_is_passed_over(s3: S3UnderTest, file_
     assert Counter(item.skipped for item in items if item.skipped) == Counter([*reasons, "elsewhere"])
     assert {item.passed_over for item in items} >= {"s3://photos/cold.jpg", "s3://photos/empty.jpg"}
     assert "s3://photos/gone.jpg" not in {item.passed_over for item in items}
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_all_versions_are_planned_where_they_are_wanted(s3: S3UnderTest, file_format: str) -> None:
+    """The version of what was put without versioning has no id in a report."""
+    lines = [
+        Line("photos", "a.jpg", "v2", is_latest=False, is_delete_marker=False),
+        Line("photos", "a.jpg", "v3", is_latest=True, is_delete_marker=True, size=None, e_tag=None),
+        Line("photos", "a.jpg", None, is_latest=False, is_delete_marker=False),
+        Line("photos", "b.jpg", "v1", is_latest=True, is_delete_marker=False),
+    ]
+    items = report(s3, lines, file_format).list(all_versions=True)
+    found: list[S3Object] = [item.ref.source for item in items if item.ref]  # type: ignore[misc]  # only objects
+    assert [(one.key, one.version_id, one.is_latest) for one in found] == [
+        ("a.jpg", "v2", False),
+        ("a.jpg", "null", False),
+        ("b.jpg", "v1", True),
+    ]
+    assert [item.skipped for item in items if item.skipped] == ["deleted"]
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_report_of_current_versions_has_no_others(s3: S3UnderTest, file_format: str) -> None:
+    client, bucket, lines = s3.client(), s3.bucket(), [Line("photos", "a.jpg")]
+    everything = publish(client, bucket, "photos", lines, file_format)
+    options = SourceOptions(all_versions=True)
+    assert located(parse_source(everything, options), lambda: client).all_versions
+    current = publish(client, bucket, "others", lines, file_format, current_only=True)
+    assert not located(parse_source(current), lambda: client).all_versions
+    with pytest.raises(ConfigError, match='configure the inventory with IncludedObjectVersions "All"'):
+        located(parse_source(current, options), lambda: client)
 
 
 @pytest.mark.parametrize("file_format", FORMATS)

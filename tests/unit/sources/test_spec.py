@@ -205,3 +205,21 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], advice:
 )
 def test_options_that_a_list_cannot_follow_are_refused(options: dict[str, Any], advice: str) -> None:
     assert advice in refused("-", **options)
+
+
+# --- all versions -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["s3://photos/in/", "inventory+s3://reports/photos/manifest.json"])
+def test_versions_are_those_of_a_bucket(source: str) -> None:
+    spec = parse_source(source, SourceOptions(all_versions=True))
+    assert spec.all_versions
+    assert SourceSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+def test_what_keeps_no_versions_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "handles.txt").write_text(HANDLE)
+    for source in (str(tmp_path), str(tmp_path / "handles.txt"), "-"):
+        assert "--all-versions is for s3://bucket/prefix and inventory+s3" in refused(
+            source, all_versions=True
+        )
