@@ -49,6 +49,6 @@ def selection_of(options: Mapping[str, Any]) -> SourceOptions:
     from tagmill.producer.sources.options import SourceOptions  # noqa: PLC0415 - `--help` need not pay for it
 
     fields = SourceOptions.__dataclass_fields__.keys() & options.keys()
-    said = {name: options[name] for name in fields - {"include", "exclude"}}
-    globs = {name: tuple(options[name] or ()) for name in ("include", "exclude")}
-    return SourceOptions(**said, **globs, extensions=tuple(options["extension"] or ()))
+    said: dict[str, Any] = {name: options[name] for name in fields}
+    said |= {name: tuple(options[name] or ()) for name in ("include", "exclude")}
+    return SourceOptions(**said, extensions=tuple(options["extension"] or ()))

@@ -120,12 +120,15 @@ def test_a_service_without_credentials_fails_and_the_rest_is_looked_at(tmp_path:
 
 def test_the_least_that_must_be_allowed(patient: Patient) -> None:
     doctor = patient.deployment.start(
-        "doctor", patient.source, "--policies", TAGMILL_RUN_STORE="s3://runs/here", TAGMILL_WRITE_BACK="tags"
+        *("doctor", patient.source, "--policies", "--all-versions"),
+        TAGMILL_RUN_STORE="s3://runs/here",
+        TAGMILL_WRITE_BACK="tags",
     )
     policies = patient.deployment.finish(doctor).json
     assert policies["filestack"] == {"call": ["convert", "read"]}
     by_name = {statement["Sid"]: statement for statement in policies["iam"]["Statement"]}
     assert by_name["TagmillObjects"]["Resource"] == f"arn:aws:s3:::{patient.bucket}/in/*"
-    assert "s3:PutObjectTagging" in by_name["TagmillObjects"]["Action"]
-    assert by_name["TagmillList"]["Action"] == ["s3:ListBucket"]
+    needed = {"s3:GetObjectVersion", "s3:PutObjectTagging", "s3:PutObjectVersionTagging"}
+    assert needed <= set(by_name["TagmillObjects"]["Action"])
+    assert by_name["TagmillList"]["Action"] == ["s3:ListBucket", "s3:ListBucketVersions"]
     assert by_name["TagmillRunStore"]["Resource"] == "arn:aws:s3:::runs/here/*"

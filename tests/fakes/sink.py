@@ -54,7 +54,7 @@ class FakeSink:
             kept = {"values": asdict(earlier.tagging)}
         return self._put(ref, _tagging(kept))
 
-    async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool:
+    async def marked(self, ref: ImageRef, engine_config: str, policy: str, run_id: str) -> bool | None:
         if self.mark_failures:
             raise self.mark_failures.pop(0)
         standing = self.written.get(ref.id)

@@ -59,7 +59,7 @@ class Library(Generic[AnySink]):
     async def write(self, ref: ImageRef, tagging: Tagging = TAGGING) -> Write:
         return await self.sink.write(ref, tagging, keep)
 
-    async def marked(self, ref: ImageRef, tagging: Tagging = TAGGING) -> bool:
+    async def marked(self, ref: ImageRef, tagging: Tagging = TAGGING) -> bool | None:
         return await self.sink.marked(ref, tagging.engine_config, tagging.policy, "run-next")
 
 

@@ -531,7 +531,7 @@ async def test_an_undo_whose_answer_was_lost_is_found_done(library: Library) -> 
 # --- the marker -------------------------------------------------------------------------------------------
 
 
-async def marked(library: Library, ref: ImageRef) -> bool:
+async def marked(library: Library, ref: ImageRef) -> bool | None:
     return await library.sink.marked(ref, TAGGING.engine_config, TAGGING.policy, "run-next")
 
 
