@@ -61,13 +61,14 @@ def listening(
         raise ConfigError("events are about a bucket: name s3://bucket/prefix, or say --webhooks")
     if settings.redis_url is None:
         refuse_second(state_dir(settings.state_dir))
+    queues = _queues(options)
     spec, probes = clear(settings, prepare(settings, source, run), source, dialogue, listed=False)
     template = dataclasses.replace(spec, lane=options.lane, dedupe="off")
     store = open_runs(settings)
     files = store.files
     runs = EventRuns(files, template, options.name, prepare=lambda run_id: keep_probes(files, run_id, probes))
     with _servers(settings, template, print_line) as (board, embedded):
-        feed = _open_feed(settings, source, options, template, files)
+        feed = _open_feed(settings, source, options, template, files, *queues)
 
         def over() -> bool:
             if embedded is not None:
@@ -101,10 +102,24 @@ def _servers(
         yield board, embedded
 
 
+def _queues(options: ListenOptions) -> list[Queue]:
+    """The one to listen to, and one for dead letters. Raise `NotFoundError` before the first message."""
+    queues = [open_queue(url) for url in (options.queue, options.dead_letter_queue) if url is not None]
+    for queue in queues:
+        queue.check()
+    return queues
+
+
 def _open_feed(
-    settings: Settings, source: SourceSpec, options: ListenOptions, template: RunSpec, files: Files
+    settings: Settings,
+    source: SourceSpec,
+    options: ListenOptions,
+    template: RunSpec,
+    files: Files,
+    inbox: Queue | None = None,
+    dead_letters: Queue | None = None,
 ) -> Feed:
-    if options.queue is None:
+    if inbox is None:
         return WebhookFeed(files, options.name)
 
     def new_reader() -> Callable[[str], Delivery]:
@@ -112,15 +127,6 @@ def _open_feed(
         own = OwnWrites(client, template)
         return S3Reader(source, is_own=own.tells_of, own_principal=options.own_principal).read
 
-    feed = SqsFeed(open_queue(options.queue), _open_dead_letters(options), new_reader)
+    feed = SqsFeed(inbox, dead_letters, new_reader)
     feed.start()
     return feed
-
-
-def _open_dead_letters(options: ListenOptions) -> Queue | None:
-    """Raise `NotFoundError` before the first message needs it."""
-    if options.dead_letter_queue is None:
-        return None
-    dead_letters = open_queue(options.dead_letter_queue)
-    dead_letters.check()
-    return dead_letters

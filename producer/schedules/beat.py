@@ -147,11 +147,11 @@ def _opened(settings: Settings, clock: Clock, leader_seconds: float) -> Iterator
 
 
 def _check(starter: Starter, schedule: Schedule, now: datetime) -> None:
-    """A source that is not there may come; all else would fail each time."""
+    """A source or a file that is not there may come; all else would fail each time."""
     try:
         starter.check(schedule, now)
     except NotFoundError as error:
-        log.warning("source_not_there", schedule=schedule.name, error=str(error))
+        log.warning("schedule_not_ready", schedule=schedule.name, error=str(error))
     except ConfigError as error:
         raise ConfigError(f"schedule {schedule.name}: {error}") from None
 

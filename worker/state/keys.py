@@ -184,7 +184,10 @@ class Keys:
         return self._of("foreign-messages")
 
     def limit(self, scope: str) -> str:
-        """When the scope's next time slot is free, or until when a share is used up, in microseconds."""
+        """When the scope's next time slot is free, or until when a share is used up, in microseconds.
+
+        Releases work side by side on one account's rate: the form stays.
+        """
         return self._of("limit", scope)
 
     def slowdown(self, account: str) -> str:

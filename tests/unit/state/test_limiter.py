@@ -83,6 +83,13 @@ async def test_processes_continue_where_the_others_stopped(redis: Redis) -> None
     assert second[0] == pytest.approx(first[-1] + 0.01, abs=1e-5)
 
 
+async def test_what_another_release_reserved_is_taken(redis: Redis) -> None:
+    seconds, microseconds = await redis.time()
+    await redis.set(KEYS.limit(ACCOUNT), f"{seconds * 1_000_000 + microseconds + 200_000}", px=2000)
+    [slot] = (await limiter(redis, "100/s").reserve(1)).slots
+    assert slot == pytest.approx(0.2, abs=0.05)
+
+
 Steps = st.lists(
     st.tuples(st.integers(0, 3), st.integers(1, 60), st.floats(0, 0.4)), min_size=20, max_size=60
 )
