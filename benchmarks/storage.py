@@ -25,22 +25,31 @@ from tagmill.worker.models import Answer, ImageRef, Outcome, S3Object, Status, W
 from tagmill.worker.policy import TagPolicy
 from tagmill.worker.rows import RowContext, build_row
 from tagmill.worker.store.folder import Folder
-from tagmill.worker.store.layout import run_folder
+from tagmill.worker.store.layout import run_folder, state_folder
 from tagmill.worker.store.parts import Parts
 from tagmill.worker.store.passes import PassKind, PassSpec
 from tagmill.worker.store.plan import Plan, Planned, PlanSummary, ShardHeader
 from tagmill.worker.store.runs import RunSpec
+from tagmill.worker.store.states import NO_STATE
 
 SHARDS, SHARD_SIZE, CHUNK_SIZE = 5, 10_000, 1_000
 TAGS, VOCABULARY = 10, 2_000  #: of an image, of a library
 HANDLES, RATE, CHUNK_SIZES = 2_000, "100/s", (1_000, 50)  #: the difference is what a chunk asks for
-RUN = RunSpec("benchmark", "2026-01-01T00:00:00+00:00", {}, "benchmark", ("metadata",))
+SOURCE = "source"
+RUN = RunSpec(
+    "benchmark",
+    "2026-01-01T00:00:00+00:00",
+    {"input": None},
+    "benchmark",
+    ("metadata",),
+    state={"name": SOURCE, "base": NO_STATE},
+)
 
 
 def tables() -> Iterator[Table]:
     with tempfile.TemporaryDirectory() as folder:
         _run(Folder(folder))
-        found = list(_sizes(Path(folder) / run_folder(RUN.run_id)))
+        found = list(_sizes(Path(folder)))
     yield Table(f"Bytes in the run store, {SHARDS * SHARD_SIZE} images of {TAGS} tags each", found)
     rows = [asked(chunk_size) for chunk_size in CHUNK_SIZES]
     yield Table(f"Requests to a run store in S3, {HANDLES} handles at {RATE}, from planned to done", rows)
@@ -91,12 +100,13 @@ def counted_s3() -> Iterator[tuple[str, Counter[str]]]:
         server_log.removeFilter(count)
 
 
-def _sizes(run: Path) -> Iterator[Row]:
-    images = SHARDS * SHARD_SIZE
+def _sizes(store: Path) -> Iterator[Row]:
+    images, run = SHARDS * SHARD_SIZE, store / run_folder(RUN.run_id)
     places = {"plan": "passes/0000/plan", "parts": "passes/0000/parts", "shards": "passes/0000/manifest"}
     sizes = {
         name: [file.stat().st_size for file in (run / place).iterdir()] for name, place in places.items()
     }
+    sizes["state"] = [file.stat().st_size for file in (store / state_folder(SOURCE, 1)).iterdir()]
     sizes["view"] = [(run / "manifest.jsonl").stat().st_size]  # up to a million rows; the index beyond
     for name, files in sizes.items():
         yield {"what": name, "files": len(files), "bytes/image": sum(files) / images}
