@@ -54,9 +54,12 @@ class Wish:
 def propose(runs: Runs, run_id: str, wish: Wish) -> PassSpec:
     """Return the pass that would fulfil the wish, or that is doing so already.
 
-    Raise `NotFoundError` where there is no such run, `ConfigError` while something else is being done to it.
+    Raise `NotFoundError` where there is no such run, `ConfigError` while something else is done to it, and for
+    what it cannot be about.
     """
-    runs.read(run_id)
+    spec = runs.read(run_id)
+    if wish.select.get("tasks") and spec.tasks is None:
+        raise ConfigError(f"run {run_id} has no pipeline, of whose tasks some could have failed")
     newest, control = Passes(runs.files, run_id).newest(), runs.control(run_id)
     if finished(runs.files, run_id, newest.number):
         proposed = wish.after(newest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,7 +11,7 @@ import orjson
 
 from tagmill.producer.sources.base import Cursor, Listed
 from tagmill.worker.models import Json, Place, WriteStatus
-from tagmill.worker.rows import PREVIOUS, UNDONE, ref_of
+from tagmill.worker.rows import PREVIOUS, UNDONE, failed_tasks, ref_of
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.passes import PassKind, PassSpec
 from tagmill.worker.store.undo import UndoValues
@@ -30,23 +30,31 @@ class FailureFilter:
     classes: tuple[str, ...] = ()
     codes: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()  #: globs over the image's id
+    tasks: bool = False  #: instead of images that failed, those of whose tasks some did
 
     def __call__(self, row: Json) -> bool:
-        error = row["error"] or {}
-        return (
-            row["status"] in FAILED
-            and (not self.classes or error.get("class") in self.classes)
-            and (not self.codes or error.get("code") in self.codes)
-            and (not self.ids or any(fnmatchcase(row["id"], glob) for glob in self.ids))
+        named = not self.ids or any(fnmatchcase(row["id"], glob) for glob in self.ids)
+        return named and any(map(self._fits, self._errors(row)))
+
+    def _errors(self, row: Json) -> list[Json]:
+        if self.tasks:
+            return failed_tasks(row)
+        return [row["error"] or {}] if row["status"] in FAILED else []
+
+    def _fits(self, error: Json) -> bool:
+        return (not self.classes or error.get("class") in self.classes) and (
+            not self.codes or error.get("code") in self.codes
         )
 
     def to_json(self) -> Json:
         """As it comes back from a file, so that two of them can be compared."""
-        return {name: list(values) for name, values in asdict(self).items()}
+        said = {"classes": list(self.classes), "codes": list(self.codes), "ids": list(self.ids)}
+        return said | ({"tasks": True} if self.tasks else {})
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> FailureFilter:
-        return cls(**{name: tuple(values) for name, values in value.items()})
+        lists = {name: tuple(values) for name, values in value.items() if name != "tasks"}
+        return cls(**lists, tasks=value.get("tasks", False))
 
 
 def wanted(current: PassSpec) -> Wanted:

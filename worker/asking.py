@@ -17,6 +17,7 @@ from tagmill.worker.errors import AnswerLostError, ItemError, RunError
 from tagmill.worker.models import Answer, ImageRef, Outcome, Pending
 from tagmill.worker.outcomes import tagged
 from tagmill.worker.paid import PaidCalls
+from tagmill.worker.rows import unfinished
 from tagmill.worker.state.entries import Job
 from tagmill.worker.state.journal import Journal
 from tagmill.worker.store.plan import Planned
@@ -66,10 +67,9 @@ class Asking:
 
         Return None when the answer is to come from a workflow job.
         """
-        entry = self._journal[item.index]
-        answer = None if entry.answer is None else Answer.from_json(entry.answer)
+        answer, upload = self._so_far(item), self._journal[item.index].upload
         await self._admission.enter(again=item.failed_before)
-        locator = await self._kit.tagger.locate(ref, entry.upload, self.keep_upload(item.index))
+        locator = await self._kit.tagger.locate(ref, upload, self.keep_upload(item.index))
         job = self._job(locator, ref)
         while answer is None or not answer.complete:
             paid = await self._pay(item, locator, answer, job)
@@ -88,13 +88,18 @@ class Asking:
 
     async def does_without(self, item: Item, error: ItemError) -> bool:
         """Whether the image goes on without the call that failed: then that is journaled."""
-        entry = self._journal[item.index]
-        so_far = None if entry.answer is None else Answer.from_json(entry.answer)
-        answer = self._kit.tagger.engine.without(so_far, error)
+        answer = self._kit.tagger.engine.without(self._so_far(item), error)
         if answer is None:
             return False
         await self._advance(item, answer)
         return True
+
+    def _so_far(self, item: Item) -> Answer | None:
+        """What is paid for and not all: here, or in an earlier pass."""
+        entry, row = self._journal[item.index], item.planned.row
+        if entry.answer is not None:
+            return Answer.from_json(entry.answer)
+        return None if row is None else unfinished(row)
 
     def keep_upload(self, index: int) -> KeepUpload:
         return lambda handle: self._persist(lambda: self._journal.note_upload(index, handle))

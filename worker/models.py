@@ -166,6 +166,8 @@ def _without_none(source: Source) -> Json:
 
 # --- what an engine answers -------------------------------------------------------------------------------
 
+PARTIAL = "partial"  #: flag: a part of the answer was unusable and dropped, or a task of it failed
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

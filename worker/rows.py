@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tagmill.worker.counts import is_waiting
 from tagmill.worker.models import (
+    PARTIAL,
     SCHEMA,
     Answer,
     BadLine,
@@ -59,12 +60,18 @@ def row_for(context: RowContext, chunk: Chunk, index: int, planned: Planned, out
     earlier = planned.row
     if earlier is None:
         row = build_row(context, chunk.shard, chunk.offset + index, planned.ref, outcome)
-    elif outcome.status is Status.CANCELLED and context.pass_no and not is_waiting(earlier):
+    elif context.pass_no and not is_waiting(earlier) and _leaves(context, earlier, outcome):
         row = left_row(context, earlier, outcome)
     else:
         row = later_row(context, earlier, planned.ref, outcome)
     waits = planned.duplicate_of is not None and outcome.status is Status.DUPLICATE
     return row | {"duplicate_of": planned.duplicate_of} if waits else row
+
+
+def _leaves(context: RowContext, earlier: Json, outcome: Outcome) -> bool:
+    """Whether the image stays as it was, as one does whose failed tasks could not even be asked for."""
+    has_answer = context.kind is PassKind.RETRY and earlier["raw_tags"] is not None
+    return outcome.status is Status.CANCELLED or (has_answer and outcome.answer is None)
 
 
 def build_row(context: RowContext, shard: int, index: int, ref: ImageRef, outcome: Outcome) -> Json:
@@ -191,6 +198,21 @@ def outcome_of(row: Json) -> Outcome:
         transfer=row["transfer"],
         tagged_at=row["tagged_at"],
     )
+
+
+def failed_tasks(row: Json) -> list[Json]:
+    """The errors of those tasks of a pipeline that its image goes without."""
+    return [result["error"] for result in row["results"].values() if "error" in result]
+
+
+def unfinished(row: Json) -> Answer | None:
+    """What was answered but for those, so that they are asked for anew; None: there is no answer."""
+    answer = outcome_of(row).answer
+    if answer is None:
+        return None
+    results = {task: result for task, result in answer.results.items() if "error" not in result}
+    flags = tuple(flag for flag in answer.flags if flag != PARTIAL)
+    return dataclasses.replace(answer, results=results, flags=flags, complete=False)
 
 
 def ref_of(row: Json) -> ImageRef:

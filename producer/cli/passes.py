@@ -39,6 +39,9 @@ def retry(  # noqa: PLR0913 - an option each
     writes_only: Annotated[
         bool, typer.Option("--writes-only", help="Only write-backs that failed; calls nobody.")
     ] = False,
+    tasks_only: Annotated[
+        bool, typer.Option("--tasks-only", help="Only tasks of a pipeline that failed, of tagged images.")
+    ] = False,
     yes: Yes = False,
     detach: Detach = False,
     run_store: RunStore = None,
@@ -63,11 +66,12 @@ def retry(  # noqa: PLR0913 - an option each
         log_level=log_level,
         log_format=log_format,
     )
-    chosen = FailureFilter(tuple(error_class or ()), tuple(code or ()), tuple(key or ()))
+    chosen = FailureFilter(tuple(error_class or ()), tuple(code or ()), tuple(key or ()), tasks_only)
     if writes_only and chosen != FailureFilter():
         raise ConfigError("--writes-only repairs every failed write: leave out the other filters")
     wish = Wish(PassKind.WRITE) if writes_only else Wish(PassKind.RETRY, chosen.to_json())
-    question = "Write {count} images back again" if writes_only else "Ask again, and pay, for {count} images"
+    asking = "Ask again, and pay, for " + ("failed tasks of " if tasks_only else "") + "{count} images"
+    question = "Write {count} images back again" if writes_only else asking
     begun = _Begun(settings, run_id, wish, as_json=as_json)
     begun.confirm(question, yes=yes)
     go(begun.launch(), detach=detach, as_json=as_json)

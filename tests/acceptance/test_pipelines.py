@@ -126,6 +126,34 @@ def test_tasks_run_as_rules_say_and_other_rules_cost_no_call(fleet: Fleet) -> No
         assert list((folder / "photos").glob("*.json")) == []
 
 
+def test_a_retry_takes_up_tasks_that_failed_and_pays_for_no_other(tmp_path: Path) -> None:
+    with running_fleet(tmp_path, 3, latency_seconds=0.0) as fleet:
+        deployment, lost = fleet.deployment, fleet.handles[0]
+        (tmp_path / "pipeline.toml").write_text(
+            '[tasks.tags]\n[tasks.words]\ntask = "caption"\nafter = "tags"\n[tasks.safe]\ntask = "sfw"\n'
+        )
+        deployment.worker()
+        fleet.sandbox.faults({"operation": "caption", "fault": "400", "images": fleet.handles[:2]})
+        run = fleet.run_all("partly", "--pipeline", "pipeline.toml", "--json")
+        assert deployment.finish(run).json["calls"] == 9
+        before = {row["source"]["handle"]: row for row in deployment.run("partly").rows()}
+        retry = ("retry", "partly", "--tasks-only", "--yes", "--json")
+
+        fleet.sandbox.faults({"operation": "caption", "fault": "404", "images": [lost]})
+        again = deployment.finish(deployment.start(*retry)).json
+        after = {row["source"]["handle"]: row for row in deployment.run("partly").rows()}
+
+    with deployment.explained():
+        assert (again["pass"], again["calls"], again["tagged"], again["failed"]) == (1, 11, 3, 0)
+        assert [len(row["flags"]) for row in before.values()] == [1, 1, 0]
+        assert {handle: row["flags"] for handle, row in after.items() if row["flags"]} == {lost: ["partial"]}
+        assert after[lost]["results"]["words"]["error"]["code"] == "missing"
+        assert all(after[one]["results"]["words"]["data"]["caption"] for one in fleet.handles[1:])
+        assert {one: row["raw_tags"] for one, row in after.items()} == {
+            one: row["raw_tags"] for one, row in before.items()
+        }
+
+
 def test_a_pipeline_that_is_wrong_starts_nothing_and_is_drawn_when_it_is_right(fleet: Fleet) -> None:
     deployment = fleet.deployment
     drawn = deployment.finish(deployment.start("pipeline", "show", "pipeline.toml", "--format", "mermaid"))

@@ -14,7 +14,8 @@ import pytest
 from fakes.crashes import POINTS, Crash, CrashingEngine, CrashingJournal, CrashingLimiter, CrashingSink
 from fakes.engine import FakeEngine
 from fakes.limiter import UNLIMITED, FakeLimiter
-from fakes.rig import WITHIN_SECONDS, Rig, handles, totals, value
+from fakes.rig import CHUNK, WITHIN_SECONDS, Rig, handles, totals, value
+from fakes.rows import CONTEXT
 from fakes.runs import a_spec, planned
 from fakes.scripted import GatedEngine
 from fakes.sink import FakeSink
@@ -770,6 +771,21 @@ async def test_a_refused_task_is_done_without_once_the_account_is_known_to_be_go
     assert answer is not None
     assert {name for name, one in answer.results.items() if "error" in one} == {"safe", "words"}
     assert (totals(result), result.stopped_by) == ((9, 0, 9), None)
+
+
+async def test_of_a_tagged_image_the_failed_tasks_alone_are_asked_for_again(redis: Redis) -> None:
+    """Though it bears the tags of this very run."""
+    rig = Rig(redis, engine=TasksEngine(), sink=FakeSink(), lanes=1)
+    fine: Any = None
+    rig.scripted.scripts[value(0)] = [fine, fine, ImageRejectedError("too large", calls=1)]
+    [ref] = handles(1)
+    earlier = build_row(CONTEXT, 0, 0, ref, (await rig.run([ref])).outcomes[0])
+    rig.kind, rig.chunk = PassKind.RETRY, replace(CHUNK, pass_no=1)
+    result = await rig.pipeline().run([Planned(ref, earlier)])
+    answer = result.outcomes[0].answer
+    assert answer is not None
+    assert (dict(answer.results), answer.flags) == ({task: {"data": {}} for task in TASKS}, ())
+    assert (totals(result), len(rig.engine.asked)) == ((1, 0, 1), 4)
 
 
 @pytest.mark.parametrize("point", ["permit", "intent", "answered", "advanced", "journaled"])

@@ -65,6 +65,21 @@ def test_failures_are_chosen_by_class_code_and_id(
     assert FailureFilter.from_json(chosen.to_json()) == chosen
 
 
+def test_tasks_are_chosen_by_their_own_errors() -> None:
+    failure = {"class": "ImageRejectedError", "code": "rejected", "message": "too large"}
+    row: dict[str, Any] = {"id": "filestack:h1", "status": "tagged", "error": None}
+    row["results"] = {"tags": {"data": {}}, "words": {"error": failure}}
+    whole = {**row, "results": {"tags": {"data": {}}}}
+    assert FailureFilter(tasks=True)(row)
+    assert FailureFilter(codes=("rejected",), ids=("*h1",), tasks=True)(row)
+    assert not FailureFilter(codes=("other",), tasks=True)(row)
+    assert not FailureFilter(tasks=True)(whole)
+    assert not FailureFilter()(row)
+    chosen = FailureFilter(codes=("rejected",), tasks=True)
+    assert FailureFilter.from_json(chosen.to_json()) == chosen
+    assert "tasks" not in FailureFilter().to_json()
+
+
 def test_of_many_equal_commands_one_makes_the_pass_and_all_mean_it(run: SmallRun) -> None:
     runs, wish = Runs(run.files), Wish(PassKind.RETRY, FailureFilter().to_json())
     proposed = [propose(runs, RUN, wish) for _ in range(8)]
@@ -72,6 +87,11 @@ def test_of_many_equal_commands_one_makes_the_pass_and_all_mean_it(run: SmallRun
         assert sum(pool.map(Passes(run.files, RUN).create, proposed)) == 1
     assert Passes(run.files, RUN).newest().number == 1
     assert propose(runs, RUN, wish).number == 1
+
+
+def test_a_run_without_a_pipeline_has_no_failed_tasks(run: SmallRun) -> None:
+    with pytest.raises(ConfigError, match="has no pipeline"):
+        propose(Runs(run.files), RUN, Wish(PassKind.RETRY, FailureFilter(tasks=True).to_json()))
 
 
 def test_one_thing_is_done_to_a_run_at_a_time(run: SmallRun) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tagmill.worker.models import (
     Answer,
     BadLine,
+    Chunk,
     Failure,
     Handle,
     ImageRef,
@@ -30,7 +31,9 @@ from tagmill.worker.models import (
     WriteStatus,
 )
 from tagmill.worker.policy import TagPolicy
-from tagmill.worker.rows import ERROR_LENGTH, build_row, later_row, under_policy
+from tagmill.worker.rows import ERROR_LENGTH, build_row, later_row, row_for, under_policy
+from tagmill.worker.store.passes import PassKind
+from tagmill.worker.store.plan import Planned
 
 SKIPPED = Outcome(Status.SKIPPED, error=Failure("ImageRejectedError", "not_an_image", "no image"))
 
@@ -151,3 +154,12 @@ def test_a_later_pass_knows_what_the_run_had_written(before: str, now: str, told
     earlier = build_row(CONTEXT, 0, 0, ref, written(before))
     row = later_row(CONTEXT, earlier, ref, written(now))
     assert row["writes"]["metadata"]["status"] == told
+
+
+def test_an_image_with_an_answer_keeps_it_when_its_failed_tasks_cannot_be_asked_for() -> None:
+    ref, context = ImageRef(Handle("h")), replace(CONTEXT, pass_no=1, kind=PassKind.RETRY)
+    answer = Answer({"auto": {"sky": 97}, "user": None}, ("partial",), results={"safe": {"error": {}}})
+    earlier = build_row(CONTEXT, 0, 0, ref, Outcome(Status.TAGGED, answer, attempts=3, calls=3))
+    gone = Outcome(Status.FAILED, error=Failure("ImageNotFoundError", "missing", "gone"), attempts=1, calls=1)
+    row = row_for(context, Chunk("a-run", 1, 0, 0, 1), 0, Planned(ref, earlier), gone)
+    assert row == {**earlier, "pass": 1, "attempts": 4, "calls": 4}

@@ -13,10 +13,9 @@ import orjson
 
 from tagmill.worker.engines.exchange import MAX_BODY_BYTES
 from tagmill.worker.errors import BadResponseError
-from tagmill.worker.models import TagSets
+from tagmill.worker.models import PARTIAL, TagSets
 
 NO_TAGS = "no_tags"  #: flag: the service found nothing to name
-PARTIAL = "partial"  #: flag: a part of the answer was unusable and dropped
 MAX_LABELS = 1_000
 MAX_LABEL_LENGTH = 256
 _MAX_INTEGER_DIGITS = 18  # what every JSON reader can hold

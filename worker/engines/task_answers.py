@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tagmill.worker.engines.filestack_answers import PARTIAL, decoded, is_confidence, parse_tags, storable
+from tagmill.worker.engines.filestack_answers import decoded, is_confidence, parse_tags, storable
 from tagmill.worker.errors import BadResponseError
-from tagmill.worker.models import Json
+from tagmill.worker.models import PARTIAL, Json
 from tagmill.worker.task_list import TAGS
 
 Flags = tuple[str, ...]

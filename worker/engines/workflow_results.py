@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 
 from tagmill.worker.engines.exchange import MAX_BODY_BYTES
-from tagmill.worker.engines.filestack_answers import PARTIAL, storable, tags_of
+from tagmill.worker.engines.filestack_answers import storable, tags_of
 from tagmill.worker.engines.filestack_refusals import excerpt
 from tagmill.worker.errors import BadResponseError, WorkflowFailedError
-from tagmill.worker.models import Answer, Json, Pending, TagSets
+from tagmill.worker.models import PARTIAL, Answer, Json, Pending, TagSets
 
 SEVERAL_TAG_TASKS = "several_tag_tasks"  #: flag: the first of them gave the tags
 FINISHED = frozenset({"finished"})
