@@ -54,8 +54,8 @@ class Wish:
 def propose(runs: Runs, run_id: str, wish: Wish) -> PassSpec:
     """Return the pass that would fulfil the wish, or that is doing so already.
 
-    Raise `NotFoundError` where there is no such run, `ConfigError` while something else is done to it, and for
-    what it cannot be about.
+    Raise `NotFoundError` where there is no such run, `ConfigError` while something else is being done to it,
+    or where it has nothing of what is wished for.
     """
     spec = runs.read(run_id)
     if wish.select.get("tasks") and spec.tasks is None:

@@ -67,15 +67,25 @@ def _may_pay(settings: Settings, *, said: bool | None) -> bool:
 
 
 def _check(settings: Settings, spec: SourceSpec | None, *, may_pay: bool) -> list[Check]:
-    from tagmill.producer.doctor.fleet import check_fleet, check_redis, check_run_store  # noqa: PLC0415 - as above
+    from tagmill.producer.doctor.fleet import check_redis, check_run_store  # noqa: PLC0415 - as above
     from tagmill.worker.s3 import store_client  # noqa: PLC0415 - as above
 
     checks = check_redis(settings.redis_url)
     if all(check.passed for check in checks):
-        checks += check_fleet(settings)
+        checks += _check_fleet(settings)
     checks.append(check_run_store(settings.run_store, lambda: store_client(settings.s3_endpoint_url)))
     in_bucket, key = _check_bucket(settings, spec)
     return [*checks, *in_bucket, *_check_service(settings, may_pay=may_pay, key=key)]
+
+
+def _check_fleet(settings: Settings) -> list[Check]:
+    from tagmill.producer.doctor.fleet import check_fleet, check_schedules  # noqa: PLC0415 - as above
+    from tagmill.producer.reach import open_board  # noqa: PLC0415 - as above
+    from tagmill.producer.schedules.schedule import schedules_of  # noqa: PLC0415 - as above
+
+    board = open_board(settings, settings.redis_url) if settings.redis_url is not None else None
+    checks = check_fleet(board) if board is not None else []
+    return [*checks, check_schedules(board, lambda: schedules_of(settings))] if settings.schedule else checks
 
 
 def _check_bucket(settings: Settings, spec: SourceSpec | None) -> tuple[list[Check], str | None]:

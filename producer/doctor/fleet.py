@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tagmill.config.celery import LANES
-from tagmill.config.settings import Settings
-from tagmill.producer.reach import open_board
 from tagmill.producer.redis_server import find_redis_server
 from tagmill.producer.schedules.overview import NO_BEAT
-from tagmill.producer.schedules.schedule import schedules_of
+from tagmill.producer.schedules.schedule import Schedule
 from tagmill.worker.check import Check
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.state.board import Board
@@ -55,18 +53,14 @@ def check_run_store(run_store: str, s3_client: Callable[[], S3Client]) -> Check:
     return Check.of("run store", look)
 
 
-def check_fleet(settings: Settings) -> list[Check]:
-    """Workers of each lane, messages that they did not understand, schedules and their beat."""
-    checks = []
-    if settings.redis_url is not None:
-        board = open_board(settings, settings.redis_url)
-        checks += [
-            Check.of("workers", lambda: _workers(board)),
-            Check.of("messages", lambda: _messages(board)),
-        ]
-    if settings.schedule:
-        checks.append(Check.of("schedules", lambda: _schedules(settings)))
-    return checks
+def check_fleet(board: Board) -> list[Check]:
+    """Workers of each lane, and messages that they did not understand."""
+    return [Check.of("workers", lambda: _workers(board)), Check.of("messages", lambda: _messages(board))]
+
+
+def check_schedules(board: Board | None, read: Callable[[], Iterable[Schedule]]) -> Check:
+    """Whether they can be read and somebody keeps them, and what is in their way; None: there is no fleet."""
+    return Check.of("schedules", lambda: _schedules(board, [schedule.name for schedule in read()]))
 
 
 def _workers(board: Board) -> str:
@@ -85,11 +79,9 @@ def _messages(board: Board) -> str:
     return "all are understood"
 
 
-def _schedules(settings: Settings) -> str:
-    names = [schedule.name for schedule in schedules_of(settings)]
-    if settings.redis_url is None:
+def _schedules(board: Board | None, names: Sequence[str]) -> str:
+    if board is None:
         raise ConfigError("schedules need a fleet: set TAGMILL_REDIS_URL and start workers")
-    board = open_board(settings, settings.redis_url)
     if not board.beats():
         raise ConfigError(f"{', '.join(names)}: {NO_BEAT}")
     if troubles := [f"{name}: {text}" for name, text in board.troubles().items() if name in names]:
