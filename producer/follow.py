@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
+from tagmill.config.settings import Settings
 from tagmill.producer.display import Display
 from tagmill.producer.interrupts import Interrupt
 from tagmill.producer.live import LiveRun
@@ -13,7 +14,7 @@ from tagmill.worker.complaints import Complaints
 from tagmill.worker.errors import RedisUnavailableError
 from tagmill.worker.models import Json
 from tagmill.worker.publisher import Publisher
-from tagmill.worker.refill import Refill
+from tagmill.worker.refill import Refill, leader_seconds
 from tagmill.worker.state.board import Board
 from tagmill.worker.store.runs import Runs, RunSpec
 
@@ -29,13 +30,17 @@ class Follower:
         display: Display,
         *,
         interrupt: Interrupt,
+        nudge: Callable[[], None] = lambda: None,
         check_planner: Callable[[], None] = lambda: None,
         supervise: Callable[[], None] = lambda: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`supervise` brings back our own servers; `check_planner` raises what ended planning early."""
+        """`supervise` brings back our own servers; `check_planner` raises what ended planning early.
+
+        `nudge`: tell whoever leads the refill, where this process does not, to look at the run at once.
+        """
         self._live, self._refill, self._display = live, refill, display
-        self._interrupt, self._check_planner = interrupt, check_planner
+        self._interrupt, self._nudge, self._check_planner = interrupt, nudge, check_planner
         self._supervise, self._sleep = supervise, sleep
         self._complaints = Complaints()
 
@@ -55,7 +60,8 @@ class Follower:
     def _look(self) -> Json:
         self._supervise()
         try:
-            self._refill.tick()
+            if not self._refill.tick():
+                self._nudge()
             self._complaints.forget(NO_REDIS)
         except RedisUnavailableError as error:
             self._complaints.say(NO_REDIS, error)
@@ -66,11 +72,17 @@ class Follower:
 
 @contextlib.contextmanager
 def refilling(
-    runs: Runs, spec: RunSpec, board: Board, *, redis_url: str, redis_prefix: str
+    runs: Runs, spec: RunSpec, board: Board, settings: Settings, redis_url: str
 ) -> Iterator[Refill]:
     """Yield a refill that takes its turn. A fleet has more runs: whoever leads serves them all."""
-    publisher = Publisher(redis_url, redis_prefix)
-    refill = Refill(runs.files, board, publisher, only=spec.run_id if spec.embedded else None)
+    publisher = Publisher(redis_url, settings.redis_prefix)
+    refill = Refill(
+        runs.files,
+        board,
+        publisher,
+        only=spec.run_id if spec.embedded else None,
+        leader_seconds=leader_seconds(settings.lease_seconds),
+    )
     try:
         yield refill
     finally:

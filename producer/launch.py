@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tagmill.config.settings import Settings
@@ -139,6 +140,7 @@ class Launch:
         if detach:
             with self.planner() as planner:
                 planner.join()
+            board.nudge(self.spec.run_id)
             if not board.workers(self.spec.lane):
                 print(no_worker(self.spec.lane), file=sys.stderr)  # noqa: T201 - for the user, beside the summary
             return LiveRun(self.runs.files, self.spec.run_id, board).summary()
@@ -157,19 +159,14 @@ class Launch:
         live = LiveRun(self.runs.files, self.spec.run_id, board)
         with (
             self.planner() as planner,
-            refilling(
-                self.runs,
-                self.spec,
-                board,
-                redis_url=redis_url,
-                redis_prefix=self.settings.redis_prefix,
-            ) as refill,
+            refilling(self.runs, self.spec, board, self.settings, redis_url) as refill,
         ):
             return Follower(
                 live,
                 refill,
                 display,
                 interrupt=interrupt,
+                nudge=partial(board.nudge, self.spec.run_id),
                 check_planner=planner.raise_error,
                 supervise=embedded.supervise if embedded else lambda: None,
             ).follow()

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, Self
 
 import structlog
@@ -146,15 +147,10 @@ class Steering:
         with (
             open_display(Pace(self.spec.planned_rate)) as display,
             interrupts(display.print_line, LEAVING) as interrupt,
-            refilling(
-                self.runs,
-                self.spec,
-                board,
-                redis_url=redis_url,
-                redis_prefix=self.settings.redis_prefix,
-            ) as refill,
+            refilling(self.runs, self.spec, board, self.settings, redis_url) as refill,
         ):
-            return Follower(live, refill, display, interrupt=interrupt).follow()
+            nudge = partial(board.nudge, self.run_id)
+            return Follower(live, refill, display, interrupt=interrupt, nudge=nudge).follow()
 
     @contextlib.contextmanager
     def _redis(self) -> Iterator[str]:

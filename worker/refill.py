@@ -33,7 +33,7 @@ from tagmill.worker.store.plan import ShardHeader
 from tagmill.worker.store.runs import Control, Runs, RunSpec, Verb
 from tagmill.worker.summary import finished
 
-LEADER_SECONDS = 15.0  #: a leader silent for longer is replaced
+LEAST_LEADER_SECONDS, LEADER_SECONDS = 5.0, 15.0  #: a leader silent for longer is replaced
 GRACE_SECONDS = 5.0  #: from leaving the queue to taking the lease
 MIN_WINDOW, MAX_WINDOW = 16, 512
 WINDOW_PER_PROCESS = 3
@@ -64,11 +64,13 @@ class Refill:
         only: str | None = None,
         embedded: bool = False,
         grace_seconds: float = GRACE_SECONDS,
+        leader_seconds: float = LEADER_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runs, self._board, self._publish, self._only = Runs(files), board, publish, only
         self._embedded = embedded
         self._files, self._grace_seconds, self._clock = files, grace_seconds, clock
+        self._leader_seconds = leader_seconds
         self._token = secrets.token_hex(8)
         self._known: list[str] = [only] if only else []
         self._look_at = self._publish_at = self._cancel_at = self._size_at = float("-inf")
@@ -80,7 +82,7 @@ class Refill:
     def tick(self) -> bool:
         """Do what is due, if this process leads; return whether it does."""
         forgotten = self._leading and not self._board.leads(self._token)
-        if not self._board.lead(self._token, LEADER_SECONDS):
+        if not self._board.lead(self._token, self._leader_seconds):
             self._leading = False
             return False
         if forgotten or not self._leading:
@@ -194,6 +196,11 @@ class Refill:
             if chunk.id not in leased:
                 self._board.note_published(chunk, open_pass.spec.lane)
                 self._publish(chunk, open_pass.spec.lane)
+
+
+def leader_seconds(lease_seconds: float) -> float:
+    """Who waits less for a dead worker's chunks waits less for a dead leader, but not less than it rests."""
+    return max(LEAST_LEADER_SECONDS, min(LEADER_SECONDS, lease_seconds))
 
 
 class OpenPass:

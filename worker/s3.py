@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
+from botocore.loaders import Loader
 
 from tagmill.worker.errors import ConfigError
 
@@ -40,11 +42,20 @@ def s3_client(
     )
     if endpoint_url is not None:
         config = config.merge(_COMPATIBLE)
+    session = session or botocore.session.get_session()
     try:
+        session.register_component("data_loader", _models())
         owner = boto3.session.Session(botocore_session=session)
         return owner.client("s3", endpoint_url=endpoint_url, config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"S3 cannot be reached as configured: {error}") from None
+
+
+@cache
+def _models() -> Loader:
+    """Shared by all clients: reading the models is most of the cost of one."""
+    loader: Loader = botocore.session.get_session().get_component("data_loader")
+    return loader
 
 
 def store_client(endpoint_url: str | None, *, connections: int = STORE_RETRIES) -> S3Client:

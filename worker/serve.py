@@ -19,7 +19,7 @@ from tagmill.worker.app import create_app, worker_name
 from tagmill.worker.complaints import Complaints
 from tagmill.worker.errors import ConfigError, TaggingError
 from tagmill.worker.publisher import Publisher
-from tagmill.worker.refill import Refill
+from tagmill.worker.refill import Refill, leader_seconds
 from tagmill.worker.s3 import store_client
 from tagmill.worker.state.board import Board
 from tagmill.worker.state.checks import connect_checked
@@ -80,7 +80,14 @@ class Housekeeping:
             lambda: store_client(settings.s3_endpoint_url),
         )
         publisher = Publisher(settings.redis_url, settings.redis_prefix)
-        self._refill = Refill(files, self._board, publisher, only=only, embedded=embedded)
+        self._refill = Refill(
+            files,
+            self._board,
+            publisher,
+            only=only,
+            embedded=embedded,
+            leader_seconds=leader_seconds(settings.lease_seconds),
+        )
         self._leads = False
         self._complaints = Complaints()
         self._stopped = threading.Event()
