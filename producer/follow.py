@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-from tagmill.config.settings import Settings
 from tagmill.producer.display import Display
 from tagmill.producer.interrupts import Interrupt
 from tagmill.producer.live import LiveRun
@@ -72,16 +71,16 @@ class Follower:
 
 @contextlib.contextmanager
 def refilling(
-    runs: Runs, spec: RunSpec, board: Board, settings: Settings, redis_url: str
+    runs: Runs, spec: RunSpec, board: Board, *, redis_url: str, redis_prefix: str, lease_seconds: float
 ) -> Iterator[Refill]:
     """Yield a refill that takes its turn. A fleet has more runs: whoever leads serves them all."""
-    publisher = Publisher(redis_url, settings.redis_prefix)
+    publisher = Publisher(redis_url, redis_prefix)
     refill = Refill(
         runs.files,
         board,
         publisher,
         only=spec.run_id if spec.embedded else None,
-        leader_seconds=leader_seconds(settings.lease_seconds),
+        leader_seconds=leader_seconds(lease_seconds),
     )
     try:
         yield refill

@@ -159,7 +159,14 @@ class Launch:
         live = LiveRun(self.runs.files, self.spec.run_id, board)
         with (
             self.planner() as planner,
-            refilling(self.runs, self.spec, board, self.settings, redis_url) as refill,
+            refilling(
+                self.runs,
+                self.spec,
+                board,
+                redis_url=redis_url,
+                redis_prefix=self.settings.redis_prefix,
+                lease_seconds=self.settings.lease_seconds,
+            ) as refill,
         ):
             return Follower(
                 live,

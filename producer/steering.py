@@ -147,7 +147,14 @@ class Steering:
         with (
             open_display(Pace(self.spec.planned_rate)) as display,
             interrupts(display.print_line, LEAVING) as interrupt,
-            refilling(self.runs, self.spec, board, self.settings, redis_url) as refill,
+            refilling(
+                self.runs,
+                self.spec,
+                board,
+                redis_url=redis_url,
+                redis_prefix=self.settings.redis_prefix,
+                lease_seconds=self.settings.lease_seconds,
+            ) as refill,
         ):
             nudge = partial(board.nudge, self.run_id)
             return Follower(live, refill, display, interrupt=interrupt, nudge=nudge).follow()

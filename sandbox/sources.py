@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Self
 from urllib.parse import quote
 
-import aiohttp
 import yarl
 
+from tagmill.sandbox.client import Client, NoAnswerError
 from tagmill.sandbox.files import FileStore, TooMuchError, discard
 from tagmill.sandbox.replies import Refusal, not_found, provider_error
 from tagmill.sandbox.urls import AliasSource, HandleSource, Source, UrlSource
@@ -21,22 +20,13 @@ _GONE = (404, 410)
 _HTTP = ("http://", "https://")
 
 
-class Sources:
-    """Open with `async with`: it holds an HTTP client."""
+class Sources(Client):
+    """Open with `async with`."""
 
     def __init__(self, files: FileStore, aliases: Mapping[str, str]) -> None:
+        super().__init__(FETCH_SECONDS)
         self._files = files
         self._aliases = aliases
-        self._client: aiohttp.ClientSession
-
-    async def __aenter__(self) -> Self:
-        self._client = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=FETCH_SECONDS), cookie_jar=aiohttp.DummyCookieJar()
-        )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._client.close()
 
     @asynccontextmanager
     async def opened(self, source: Source) -> AsyncIterator[bytes]:
@@ -54,14 +44,13 @@ class Sources:
     async def fetch(self, url: str) -> str:
         """Download to a file that the caller removes. Raise Refusal."""
         try:
-            async with self._client.get(
-                yarl.URL(url, encoded=True), max_redirects=MOST_REDIRECTS
-            ) as response:
+            whole = yarl.URL(url, encoded=True)
+            async with self.request("GET", whole, max_redirects=MOST_REDIRECTS) as response:
                 _check(response.status)
                 return await self._files.receive(response.content.iter_chunked(2**16))
         except TooMuchError as error:
             raise Refusal(provider_error(400, "http", "the source is too large")) from error
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        except NoAnswerError as error:
             raise Refusal(provider_error(500, "http", "the source did not answer")) from error
 
     def _local(self, source: Source) -> bytes | None:

@@ -11,10 +11,9 @@ import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
-import aiohttp
-
+from tagmill.sandbox.client import Client, NoAnswerError
 from tagmill.sandbox.ledger import NO_ANSWER
 
 ANSWER_SECONDS = 30.0
@@ -69,23 +68,18 @@ def to_body(event: Json) -> bytes:
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-class Post:
+class Post(Client):
     """Sends letters; open with `async with`."""
 
-    async def __aenter__(self) -> Self:
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        self._client = aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._client.close()
+    def __init__(self) -> None:
+        super().__init__(ANSWER_SECONDS)
 
     async def __call__(self, url: str, letter: Letter) -> int:
         """Return the answer's status, NO_ANSWER for none."""
         try:
-            async with self._client.post(
-                url, data=letter.body, headers=letter.headers, allow_redirects=False
+            async with self.request(
+                "POST", url, data=letter.body, headers=letter.headers, allow_redirects=False
             ) as response:
                 return response.status
-        except (aiohttp.ClientError, TimeoutError, ValueError):
+        except NoAnswerError:
             return NO_ANSWER

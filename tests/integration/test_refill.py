@@ -39,7 +39,14 @@ from tagmill.worker.events import Event
 from tagmill.worker.models import Chunk, Handle, ImageRef, Json, Status
 from tagmill.worker.pace import Pace, Sample
 from tagmill.worker.policy import TagPolicy
-from tagmill.worker.refill import MIN_WINDOW, RECOUNTS_PER_TICK, RUNS_SECONDS, WINDOW_PER_PROCESS, Refill
+from tagmill.worker.refill import (
+    MIN_WINDOW,
+    RECOUNTS_PER_TICK,
+    RUNS_SECONDS,
+    WINDOW_PER_PROCESS,
+    Refill,
+    leader_seconds,
+)
 from tagmill.worker.rows import RowContext, build_row
 from tagmill.worker.state.board import Board
 from tagmill.worker.state.keys import Keys
@@ -730,6 +737,12 @@ def test_a_cancelled_run_can_be_undone_and_stays_cancelled(world: World) -> None
     final = read_summary(world.files, RUN)
     assert final is not None
     assert (final["pass"], final["state"], final["cancelled"]) == (1, "cancelled", 10)
+
+
+def test_a_leader_that_died_is_replaced_as_soon_as_a_worker_would_be(world: World) -> None:
+    assert [leader_seconds(lease) for lease in (2.0, 8.0, 90.0)] == [5.0, 8.0, 15.0]
+    assert Refill(world.files, world.board, world.publish, leader_seconds=8.0).tick()
+    assert 0 < world.fleet.client.pttl(world.keys.refill_leader()) <= 8_000
 
 
 def test_a_commit_without_its_hint_is_found_by_the_next_leader(world: World) -> None:

@@ -28,11 +28,13 @@ class Ticking:
     def __init__(self, *steps: Callable[[], None]) -> None:
         self._steps = list(steps)
         self.ticks = 0
+        self.leads = True
 
-    def tick(self) -> None:
+    def tick(self) -> bool:
         self.ticks += 1
         if self._steps:
             self._steps.pop(0)()
+        return self.leads
 
 
 class Shown(Display):
@@ -112,6 +114,16 @@ def test_a_cancelled_run_is_followed_until_it_has_all_its_rows() -> None:
     summary = following.follow()
     assert (summary["state"], summary["remaining"]) == ("cancelled", 0)
     assert following.refill.ticks == 3
+
+
+@pytest.mark.parametrize(("leads", "nudges"), [(True, 0), (False, 2)])
+def test_whoever_leads_the_refill_looks_as_often_as_somebody_follows(leads: bool, nudges: int) -> None:  # noqa: FBT001 - a parameter of pytest's
+    told: list[None] = []
+    following = Following(nothing)
+    following.refill._steps.append(following.complete)
+    following.refill.leads = leads
+    assert following.follow(nudge=lambda: told.append(None))["state"] == "completed"
+    assert len(told) == nudges
 
 
 def test_ctrl_c_leaves_the_run_as_it_is() -> None:
