@@ -21,7 +21,7 @@ from servers.fleet import (
     deployed,
     running_fleet,
 )
-from servers.s3 import S3UnderTest, running_s3
+from servers.s3 import S3UnderTest
 from servers.s3_notifications import plain, record, sqs_client, wired
 from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
 
@@ -39,8 +39,8 @@ class Uploads:
         self.bucket = s3.new_bucket()
         self.client: S3Client = s3.client()
         seconds = {"VisibilityTimeout": "5"}
-        self.queue = sqs.create_queue(QueueName="uploads", Attributes=seconds)["QueueUrl"]
-        self.dead = sqs.create_queue(QueueName="dead")["QueueUrl"]
+        self.queue = sqs.create_queue(QueueName=f"{self.bucket}-uploads", Attributes=seconds)["QueueUrl"]
+        self.dead = sqs.create_queue(QueueName=f"{self.bucket}-dead")["QueueUrl"]
 
     @property
     def deployment(self) -> Deployment:
@@ -87,19 +87,19 @@ class Uploads:
 
 
 @contextmanager
-def running_uploads(folder: Path, **settings: str) -> Iterator[Uploads]:
+def running_uploads(folder: Path, queues: S3UnderTest, **settings: str) -> Iterator[Uploads]:
     with ExitStack() as stack:
-        s3, sqs = stack.enter_context(running_strict_s3()), stack.enter_context(running_s3())
+        s3 = stack.enter_context(running_strict_s3())
         own = {"TAGMILL_PROBE": "off", "TAGMILL_ALLOW_COPY_EVENTS": "true", **S3UnderTest(s3.url).environment}
         fleet = stack.enter_context(running_fleet(folder, 0, {**own, **settings}, latency_seconds=0))
-        uploads = Uploads(fleet, s3, sqs_client(sqs.url))
+        uploads = Uploads(fleet, s3, sqs_client(queues.url))
         uploads.deployment.worker()
         yield uploads
 
 
 @pytest.fixture
-def uploads(tmp_path: Path) -> Iterator[Uploads]:
-    with running_uploads(tmp_path) as uploads:
+def uploads(tmp_path: Path, s3_server: S3UnderTest) -> Iterator[Uploads]:
+    with running_uploads(tmp_path, s3_server) as uploads:
         yield uploads
 
 
@@ -160,10 +160,12 @@ def test_duplicates_disorder_and_restarts_cost_nothing(uploads: Uploads) -> None
         assert uploads.left(uploads.dead) == 1
 
 
-def test_without_a_fleet_a_listener_brings_a_worker_for_events_alone(tmp_path: Path) -> None:
+def test_without_a_fleet_a_listener_brings_a_worker_for_events_alone(
+    tmp_path: Path, s3_server: S3UnderTest
+) -> None:
     names = [f"ü {number}.png" for number in range(12)]
-    with running_strict_s3() as s3, running_s3() as moto, ExitStack() as stack:
-        sqs, bucket, client = sqs_client(moto.url), s3.new_bucket(), s3.client()
+    with running_strict_s3() as s3, ExitStack() as stack:
+        sqs, bucket, client = sqs_client(s3_server.url), s3.new_bucket(), s3.client()
         queue = sqs.create_queue(QueueName="here", Attributes={"VisibilityTimeout": "2"})["QueueUrl"]
         deployment = stack.enter_context(deployed(tmp_path, **S3UnderTest(s3.url).environment))
         stack.enter_context(wired(s3, sqs, queue))

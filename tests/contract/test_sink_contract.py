@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fakes.taggings import LABELLED, OTHER_ANSWER, TAGGING
 from servers.real_s3 import RealBucket, named_bucket
-from servers.s3 import running_s3
+from servers.s3 import S3UnderTest
 from servers.sink_places import (
     AnnotationPlace,
     FakePlace,
@@ -39,9 +39,8 @@ def strict() -> Iterator[tuple[S3Client, Callable[[], str]]]:
 
 
 @pytest.fixture(scope="module")
-def moto() -> Iterator[tuple[S3Client, Callable[[], str]]]:
-    with running_s3() as server:
-        yield server.client(), server.bucket
+def moto(s3_server: S3UnderTest) -> tuple[S3Client, Callable[[], str]]:
+    return s3_server.client(), s3_server.bucket
 
 
 SINKS: dict[str, type[S3Place]] = {

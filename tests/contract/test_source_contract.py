@@ -19,7 +19,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers.s3 import S3UnderTest, canned_s3, running_s3
+from servers.s3 import S3UnderTest, canned_s3
 
 from tagmill.producer.sources.base import Cursor, Filters, Listed, Source
 from tagmill.producer.sources.folder import IMAGE_EXTENSIONS, Folder
@@ -184,21 +184,15 @@ def path_of(cursor: Cursor) -> bytes:
     return unquote_to_bytes(cursor["after"])
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3UnderTest]:
-    with running_s3() as server:
-        yield server
-
-
 @pytest.fixture(scope="module", params=["folder", "s3", "versions", "txt", "csv", "jsonl", "manifest"])
 def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Library:
     kind = request.param
     if kind == "folder":
         return folder_library(tmp_path_factory.mktemp("library"))
     if kind == "s3":
-        return s3_library(request.getfixturevalue("s3"))
+        return s3_library(request.getfixturevalue("s3_server"))
     if kind == "versions":
-        return versions_library(request.getfixturevalue("s3"))
+        return versions_library(request.getfixturevalue("s3_server"))
     lists = {"txt": txt_library, "csv": csv_library, "jsonl": jsonl_library, "manifest": manifest_library}
     return lists[kind]()
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from servers.s3 import S3UnderTest, running_s3
+from servers.s3 import S3UnderTest
 from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
 from servers.strict_s3_http import Fault
 
@@ -23,25 +23,19 @@ def strict() -> Iterator[StrictS3UnderTest]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[S3UnderTest]:
-    with running_s3() as server:
-        yield server
-
-
 def test_on_s3_all_that_sinks_rely_on_holds(strict: StrictS3UnderTest) -> None:
     bucket = strict.new_bucket()
     found = probe(strict.client(), bucket, "photos/", ("metadata", "tags"))
     assert found == Capabilities(bucket, copy_conditions=True, copies_tags=True, merges_tags=True)
 
 
-def test_moto_ignores_conditions_on_a_copy_and_would_destroy_images(moto: S3UnderTest) -> None:
-    bucket = moto.bucket()
-    found = probe(moto.client(), bucket, "", ALL)
+def test_moto_ignores_conditions_on_a_copy_and_would_destroy_images(s3_server: S3UnderTest) -> None:
+    bucket = s3_server.bucket()
+    found = probe(s3_server.client(), bucket, "", ALL)
     assert found == Capabilities(
         bucket, copy_conditions=False, copies_tags=True, merges_tags=True, annotations=False
     )
-    assert "Contents" not in moto.client().list_objects_v2(Bucket=bucket)
+    assert "Contents" not in s3_server.client().list_objects_v2(Bucket=bucket)
 
 
 def test_only_what_the_sinks_need_is_tried(strict: StrictS3UnderTest) -> None:
@@ -69,8 +63,8 @@ def test_it_is_gone_also_when_the_probe_fails(strict: StrictS3UnderTest, operati
     assert strict.store.buckets[bucket].objects == {}
 
 
-def test_no_version_of_it_is_left(moto: S3UnderTest) -> None:
-    bucket, client = moto.bucket(), moto.client()
+def test_no_version_of_it_is_left(s3_server: S3UnderTest) -> None:
+    bucket, client = s3_server.bucket(), s3_server.client()
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     probe(client, bucket, "", ALL)
     left: Any = client.list_object_versions(Bucket=bucket)
@@ -120,8 +114,8 @@ def test_a_missing_bucket_is_said_to_be_missing(strict: StrictS3UnderTest) -> No
         probe(strict.client(), "nowhere", "", ("metadata",))
 
 
-def test_where_new_objects_are_locked_none_is_made(moto: S3UnderTest) -> None:
-    client, bucket = moto.client(), f"{moto.bucket()}-locked"
+def test_where_new_objects_are_locked_none_is_made(s3_server: S3UnderTest) -> None:
+    client, bucket = s3_server.client(), f"{s3_server.bucket()}-locked"
     client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
     retention: Any = {"Mode": "COMPLIANCE", "Days": 1}
     client.put_object_lock_configuration(

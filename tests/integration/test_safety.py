@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from servers.s3 import S3UnderTest, running_s3
+from servers.s3 import S3UnderTest
 from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
 from servers.strict_s3_http import Fault
 
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 QUEUE = "arn:aws:sqs:eu-central-1:123456789012:thumbnails"
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[S3UnderTest]:
-    with running_s3() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -212,8 +206,8 @@ def test_where_versions_are_replicated_to_is_named(versioned: Library) -> None:
     assert "each rewritten image is replicated to s3://copies" in versioned.said
 
 
-def test_storage_classes_whose_clock_starts_again_are_counted(moto: S3UnderTest) -> None:
-    client, bucket = moto.client(), moto.bucket()
+def test_storage_classes_whose_clock_starts_again_are_counted(s3_server: S3UnderTest) -> None:
+    client, bucket = s3_server.client(), s3_server.bucket()
     for key, storage_class in {"a": "STANDARD_IA", "b": "STANDARD_IA", "c": "STANDARD"}.items():
         client.put_object(Bucket=bucket, Key=f"photos/{key}", Body=b"image", StorageClass=storage_class)  # type: ignore[arg-type] # they are
     found = preflight(client, bucket, "photos/")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import pytest
 from botocore.config import Config
-from servers.s3 import S3UnderTest, canned_s3, running_s3
+from servers.s3 import S3UnderTest, canned_s3
 
 from tagmill.worker import contents
 from tagmill.worker.contents import MAX_BYTES, NOT_AN_IMAGE, UNAVAILABLE, Content
@@ -41,12 +41,6 @@ HOUR = 3600.0
 IMAGE = S3Object("photos", "2026/a.gif")
 VERSIONS = [None, "v+1/="]
 REGIONAL = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3UnderTest]:
-    with running_s3() as server:
-        yield server
 
 
 def client(url: str | None = None, token: str | None = None, config: Config | None = None) -> S3Client:
@@ -152,8 +146,8 @@ def test_each_run_has_its_windows_and_other_links_of_the_client_are_made_as_ever
 
 
 @pytest.mark.parametrize("key", ODD_KEYS[:1])
-async def test_a_link_opens_the_object_and_its_version(s3: S3UnderTest, key: str) -> None:
-    owner, bucket = s3.client(), s3.bucket()
+async def test_a_link_opens_the_object_and_its_version(s3_server: S3UnderTest, key: str) -> None:
+    owner, bucket = s3_server.client(), s3_server.bucket()
     owner.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     first = owner.put_object(Bucket=bucket, Key=key, Body=b"first")["VersionId"]
     owner.put_object(Bucket=bucket, Key=key, Body=b"second")
@@ -172,8 +166,8 @@ def fetched(url: str) -> bytes:
         return body
 
 
-async def test_other_requests_of_the_client_are_signed_as_ever(s3: S3UnderTest) -> None:
-    owner, bucket = s3.client(), s3.bucket()
+async def test_other_requests_of_the_client_are_signed_as_ever(s3_server: S3UnderTest) -> None:
+    owner, bucket = s3_server.client(), s3_server.bucket()
     Transfers(s3=owner)
     owner.put_object(Bucket=bucket, Key="a.gif", Body=GIF)
     assert owner.get_object(Bucket=bucket, Key="a.gif")["Body"].read() == GIF
@@ -190,17 +184,17 @@ async def test_without_credentials_there_is_no_link(monkeypatch: pytest.MonkeyPa
 # --- bytes of objects -------------------------------------------------------------------------------------
 
 
-async def test_the_bytes_of_an_object_are_uploaded_when_asked_for(s3: S3UnderTest) -> None:
-    owner, bucket = s3.client(), s3.bucket()
+async def test_the_bytes_of_an_object_are_uploaded_when_asked_for(s3_server: S3UnderTest) -> None:
+    owner, bucket = s3_server.client(), s3_server.bucket()
     owner.put_object(Bucket=bucket, Key="deep/a.bin", Body=GIF)
     transfers = Transfers(s3=owner, storage_alias="lib", upload=True)
     located = await transfers.locate(ImageRef(S3Object(bucket, "deep/a.bin")))
     assert located == Content(GIF, "image/gif", "a.bin")
 
 
-async def test_an_object_that_is_gone_is_missing(s3: S3UnderTest) -> None:
-    transfers = Transfers(s3=s3.client(), upload=True)
-    assert type(await failure(transfers, S3Object(s3.bucket(), "gone"))) is ImageNotFoundError
+async def test_an_object_that_is_gone_is_missing(s3_server: S3UnderTest) -> None:
+    transfers = Transfers(s3=s3_server.client(), upload=True)
+    assert type(await failure(transfers, S3Object(s3_server.bucket(), "gone"))) is ImageNotFoundError
 
 
 async def test_an_object_too_large_to_upload_is_not_read() -> None:

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from servers.s3 import S3UnderTest, running_s3
+from servers.s3 import S3UnderTest
 
 
-@pytest.fixture(scope="session")
-def s3() -> Iterator[S3UnderTest]:
-    with running_s3() as server:
-        yield server
+@pytest.fixture
+def s3(s3_server: S3UnderTest) -> S3UnderTest:
+    return s3_server
