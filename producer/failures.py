@@ -49,7 +49,7 @@ class Failures:
             f"{count:>8} {status} {code} ({class_})"
             for (status, class_, code), count in self.reasons.most_common()
         ]
-        images = [f"{image['id']}: {image['error']['message']}" for image in self.images]
+        images = [f"{_named(image)}: {image['error']['message']}" for image in self.images]
         unnamed = self.total - len(images)
         more = [f"and {unnamed} more; --limit names them, failures.jsonl holds them"] if unnamed else []
         return "\n".join([f"{self.total} failed", *reasons, *images, *more])
@@ -61,4 +61,10 @@ class Failures:
         self.total += 1
         self.reasons[row["status"], error["class"], error["code"]] += 1
         if self.most is None or len(self.images) < self.most:
-            self.images.append({name: row[name] for name in ("id", "status", "attempts", "calls", "error")})
+            version = {"version_id": row["source"]["version_id"]} if "is_latest" in row["source"] else {}
+            said = {name: row[name] for name in ("status", "attempts", "calls", "error")}
+            self.images.append({"id": row["id"], **version, **said})
+
+
+def _named(image: Json) -> str:
+    return f"{image['id']} (version {image['version_id']})" if "version_id" in image else str(image["id"])

@@ -1,4 +1,4 @@
-"""Addresses of images, as they may be kept and compared."""
+"""Addresses of images, as they may be kept and compared: a query may be signed, and anew each time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ VERSION = "versionId="
 
 
 def bare(address: str) -> str:
-    """Without a query, which may be signed anew each time, but for the version that it names."""
-    path, _, query = address.partition("?")
-    version = next((part for part in query.split("&") if part.startswith(VERSION)), None)
-    return path if version is None else f"{path}?{version}"
+    """Without a query."""
+    return address.partition("?")[0]
+
+
+def names(address: str) -> tuple[str, ...]:
+    """All that it may be known by: without a query, and with the version that the query names."""
+    versions = (part for part in address.partition("?")[2].split("&") if part.startswith(VERSION))
+    return bare(address), *(f"{bare(address)}?{version}" for version in versions)

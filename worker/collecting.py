@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import structlog
 
-from tagmill.worker.addresses import bare
+from tagmill.worker.addresses import names
 from tagmill.worker.admission import Admission
 from tagmill.worker.equipment import Equipment
 from tagmill.worker.errors import (
@@ -114,9 +115,10 @@ class Collecting:
 
     def _told_by_source(self, job: Job) -> Json | None:
         """Of a job of that workflow and source, unless both have an id."""
-        wanted = (self._jobs.workflow_id, [job.source])
         about = (
-            told for told in self._told.values() if (told.get("workflow"), _bare_sources(told)) == wanted
+            told
+            for told in self._told.values()
+            if told.get("workflow") == self._jobs.workflow_id and _is_about(told, job.source)
         )
         return next((told for told in about if not (job.id and told.get("jobid"))), None)
 
@@ -208,5 +210,7 @@ class Collecting:
         return WorkflowTimeoutError(f"nothing came of the workflow job within {seconds:g} s: {why}")
 
 
-def _bare_sources(told: Json) -> list[str]:
-    return [bare(str(source)) for source in told.get("sources") or ()]
+def _is_about(told: Json, source: str) -> bool:
+    """Whether it is that source alone."""
+    sources: list[Any] = told.get("sources") or []
+    return len(sources) == 1 and source in names(str(sources[0]))

@@ -50,11 +50,12 @@ class Transfers:
                 raise ImageRejectedError(reason, code="bad_line")
 
     async def _locate_object(self, image: S3Object, *, fresh: bool) -> Locator | Content:
-        names_it = image.is_latest is None  # an alias knows objects, not their versions
-        if self._storage_alias is not None and not self._upload and names_it:
+        of_version = image.is_latest is not None  # an alias knows objects only
+        if self._storage_alias is not None and not self._upload and not of_version:
             return Locator(Transfer.ALIAS, f"src://{self._storage_alias}/{image.key}", fresh=fresh)
         if self._s3 is None or self._links is None:
             raise ConfigError("S3 images need an S3 client, or a storage alias")
         if self._upload:
             return await asyncio.to_thread(read_object, self._s3, image)
-        return Locator(Transfer.URL, await asyncio.to_thread(self._links.url, image), fresh=fresh)
+        url = await asyncio.to_thread(self._links.url, image)
+        return Locator(Transfer.URL, url, fresh=fresh, of_version=of_version)

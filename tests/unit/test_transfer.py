@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +81,9 @@ async def test_a_version_has_a_link_of_its_own_because_an_alias_names_objects(*,
     assert located.transfer is Transfer.URL
     assert parse_qs(urlsplit(located.value).query)["versionId"] == ["v+1/="]
     assert located.public.partition("?")[2] == "versionId=v%2B1%2F%3D"
+    of_event = await Transfers(s3=client()).locate(ImageRef(replace(version, is_latest=None)))
+    assert isinstance(of_event, Locator)
+    assert "?" not in of_event.public
 
 
 async def test_a_bad_line_is_rejected_for_its_reason() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from tagmill.worker.addresses import bare
+from tagmill.worker.addresses import bare, names
 from tagmill.worker.errors import ItemError
 from tagmill.worker.models import Answer, Json, Pending
 
@@ -27,11 +27,14 @@ class Locator:
     transfer: Transfer
     value: str
     fresh: bool = False
+    of_version: bool = False  #: other versions of the same object are tagged, too
 
     @property
     def public(self) -> str:
         """The value without what may be a signature."""
-        return bare(self.value) if self.transfer is Transfer.URL else self.value
+        if self.transfer is not Transfer.URL:
+            return self.value
+        return names(self.value)[-1] if self.of_version else bare(self.value)
 
     def __repr__(self) -> str:
         return f"Locator({self.transfer.value})"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from tagmill.worker.addresses import bare
+from tagmill.worker.addresses import names
 from tagmill.worker.models import HANDLE, Json
 from tagmill.worker.store import jsonl
 from tagmill.worker.store.base import Files
@@ -49,8 +49,13 @@ class Event:
 
     @property
     def source(self) -> str:
-        """Of a result: the one source of its job, without what may be signed."""
-        return bare(str(self.text["sources"][0]))
+        """Of a result: the one source of its job, without a query."""
+        return self.sources[0]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All that it may be known by, without what may be signed."""
+        return names(str(self.text["sources"][0]))
 
     @property
     def job(self) -> str | None:
@@ -154,11 +159,11 @@ def find_result(files: Files, workflow_id: str, source_values: Iterable[str], si
 
     `since`: when the job was started, by the clock of whoever started it.
     """
-    wanted, earliest = {bare(value) for value in source_values}, (since - SKEW).astimezone(UTC)
+    wanted, earliest = {names(value)[-1] for value in source_values}, (since - SKEW).astimezone(UTC)
     for event in WebhookEvents(files).since(since):
         late_enough = datetime.fromisoformat(event.received_at) >= earliest
         is_about_it = event.action == WORKFLOW and event.text["workflow"] == workflow_id
-        if late_enough and is_about_it and event.source in wanted:
+        if late_enough and is_about_it and wanted.intersection(event.sources):
             return event.text
     return None
 

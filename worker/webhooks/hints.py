@@ -56,6 +56,8 @@ async def hand_over(jobs: Jobs, event: Event) -> bool:
 
 async def _by_source(jobs: Jobs, event: Event) -> Waiting | None:
     """Whoever waits for a job of that workflow and source, unless both have an id, and another one."""
-    waiting = await jobs.find(nameless(str(event.text["workflow"]), event.source))
+    waiting = None
+    for source in event.sources:
+        waiting = waiting or await jobs.find(nameless(str(event.text["workflow"]), source))
     both_named = waiting is not None and waiting.job_id is not None and event.text.get("jobid")
     return None if both_named else waiting

@@ -134,5 +134,22 @@ def test_a_signed_address_is_known_without_its_query() -> None:
     assert find_result(files, WORKFLOW, ["https://b.example/a.jpg?X-Amz-Signature=abc"], NOW) is not None
 
 
+@pytest.mark.parametrize(
+    ("told", "job", "is_found"),
+    [
+        ("?versionId=v1&X-Amz-Signature=[redacted]", "?versionId=v1", True),
+        ("?versionId=v2&X-Amz-Signature=[redacted]", "?versionId=v1", False),
+        ("?X-Amz-Signature=[redacted]", "?versionId=v1", False),
+        ("?versionId=v1", "", True),
+    ],
+)
+def test_a_version_is_not_taken_for_another(told: str, job: str, *, is_found: bool) -> None:
+    """Nor for one that nobody names; an object is meant whichever is told."""
+    files = MemoryFiles()
+    EventWriter(files).write([a_result(1, f"https://b.example/a.jpg{told}")], NOW)
+    found = find_result(files, WORKFLOW, [f"https://b.example/a.jpg{job}"], NOW)
+    assert (found is not None) == is_found
+
+
 def test_nothing_received_is_no_result() -> None:
     assert find_result(MemoryFiles(), WORKFLOW, [HANDLE], NOW) is None
