@@ -94,12 +94,15 @@ class Board:
         as the queue is long are in it. An older one was taken and its lease is due at once, or its message is
         lost: it is noted as missing, and forgotten when it is still missing after the grace.
         """
+        gone: list[str] = []
+        waiting: set[str] = set()
         with translated():
-            gone: list[str] = []
-            waiting: set[str] = set()
-            for lane in self._lanes:
-                length = int(self._redis.llen(self._keys.queue(lane)))
-                members = self._redis.zrange(self._keys.published(lane), 0, -1)
+            with self._redis.pipeline() as pipe:
+                for lane in self._lanes:
+                    pipe.llen(self._keys.queue(lane))
+                    pipe.zrange(self._keys.published(lane), 0, -1)
+                found = pipe.execute()
+            for length, members in zip(found[::2], found[1::2], strict=True):
                 published = [member.decode() for member in members]
                 taken = max(len(published) - length, 0)
                 gone += published[:taken]
