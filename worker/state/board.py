@@ -15,7 +15,7 @@ from tagmill.config.celery import LANES, QUEUE
 from tagmill.worker.counts import Counts
 from tagmill.worker.models import Chunk, Json
 from tagmill.worker.pace import Pace
-from tagmill.worker.state.connection import LUA, translated
+from tagmill.worker.state.connection import LUA, seconds_of, translated
 from tagmill.worker.state.entries import Entry
 from tagmill.worker.state.insight import Insight
 from tagmill.worker.state.journal import entries_of, undo_values_of
@@ -373,8 +373,7 @@ class Board:
             return self._now()
 
     def _now(self) -> float:
-        seconds, microseconds = self._redis.time()
-        return float(seconds) + float(microseconds) / 1_000_000
+        return seconds_of(self._redis.time())
 
 
 def _place(name: bytes) -> Place:

@@ -60,6 +60,12 @@ def translated() -> Iterator[None]:
         raise
 
 
+def seconds_of(answer: Any) -> float:
+    """Return what Redis' command TIME tells, in seconds since the epoch."""
+    seconds, microseconds = answer
+    return float(seconds) + float(microseconds) / 1_000_000
+
+
 class Script:
     """One Lua file, ready to run. Each bears being run twice: a client repeats what got no reply."""
 

@@ -9,7 +9,7 @@ import orjson
 import redis
 
 from tagmill.config.celery import LANES
-from tagmill.worker.state.connection import translated
+from tagmill.worker.state.connection import seconds_of, translated
 from tagmill.worker.state.keys import Keys
 
 LONGEST_GAP = 0.25  #: between two looks, as a share of the patience; after a longer one all begins anew
@@ -69,8 +69,7 @@ class Liveness:
     def examine(self, worker: str, patience: float) -> str | None:
         """Look at the worker, remember the look; return what is wrong with it, None: nothing."""
         with translated():
-            seconds, microseconds = self._redis.time()
-            now = float(seconds) + float(microseconds) / 1_000_000
+            now = seconds_of(self._redis.time())
             signs, key = self._signs(worker), self._keys.look(worker)
             before = self._redis.get(key)
             look = look_again(signs, before and Look(**orjson.loads(before)), now, patience)

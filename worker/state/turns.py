@@ -6,7 +6,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from tagmill.worker.state.connection import translated
+from tagmill.worker.state.connection import seconds_of, translated
 from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.pulse import KEPT_SECONDS
 
@@ -22,8 +22,7 @@ class Turns:
     async def end(self) -> None:
         """Say that a message was dealt with: its chunk committed, parked, or left to another."""
         with translated():
-            seconds, microseconds = await self._redis.time()
-            at = float(seconds) + float(microseconds) / 1_000_000
+            at = seconds_of(await self._redis.time())
             await self._redis.set(self._ended, at, ex=KEPT_SECONDS)
 
     async def leave(self, version: Any) -> None:
