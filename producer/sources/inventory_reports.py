@@ -31,10 +31,10 @@ def undated(uri: str) -> str:
 
 
 def report_age(uri: str, now: datetime) -> timedelta | None:
-    """None: the address does not tell."""
+    """Zero by a clock that is behind; None: the address does not tell."""
     dated = _DATED.search(uri)
     published = _published(dated[1]) if dated else None
-    return now - published if published is not None else None
+    return max(now - published, timedelta(0)) if published is not None else None
 
 
 def _published(edition: str) -> datetime | None:
