@@ -78,12 +78,15 @@ class Launch:
             return f"run {self.spec.run_id}: pass {self.current.number} ({self.current.kind})"
         write_back = ", ".join(self.spec.write_back) or "none"
         policy = f", policy: {canonical_hash(self.spec.policy)}" if self.spec.policy else ""
-        since = f", images: {self.spec.mode}" if self.spec.is_incremental else ""
-        since = ", images: all, in every version" if self.spec.source.get("all_versions") else since
         return (
             f"run {self.spec.run_id}: {self._source()} with {self.spec.engine}{self._tasks()} at "
-            f"{self.spec.planned_rate:g} calls/s or less, write-back: {write_back}{policy}{since}"
+            f"{self.spec.planned_rate:g} calls/s or less, write-back: {write_back}{policy}{self._images()}"
         )
+
+    def _images(self) -> str:
+        if self.spec.source.get("all_versions"):
+            return ", images: all, in every version"
+        return f", images: {self.spec.mode}" if self.spec.is_incremental else ""
 
     def _source(self) -> str:
         """With the age that a report of S3 Inventory had when the run was made."""

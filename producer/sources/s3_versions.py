@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from botocore.parsers import ResponseParserError
 
 from tagmill.producer.sources.base import Cursor, Filters, Listed
 from tagmill.producer.sources.filtering import Sieve, Skip, listed
-from tagmill.producer.sources.s3_errors import Doing, translated
+from tagmill.producer.sources.s3_errors import SOURCE_CODE, Doing, translated
 from tagmill.producer.sources.s3_listing import PAGE_SIZE, examine
-from tagmill.worker.errors import ConfigError
+from tagmill.worker.errors import ConfigError, RunError
 from tagmill.worker.models import ImageRef
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ ORDER = "TagmillOrder"  #: beside the two lists that botocore makes of a page
 _ENTRY = re.compile(rb"<(Version|DeleteMarker)[\s>]")
 
 Entry = Mapping[str, Any]
+Page = Sequence[tuple[bytes, Entry]]  #: which of `_ENTRY` it is, and what it says
 
 
 class S3Versions:
@@ -49,33 +51,54 @@ class S3Versions:
     def list(self, after: Cursor) -> Iterator[Listed]:
         """Also raise `RunError` when S3 fails on the way; the last item's cursor continues from there."""
         last = after
-        for kind, entry in self._entries(after):
-            cursor = _cursor(entry)
-            if cursor == last:
-                continue  # of a server that goes on with its marker
-            self._check_order(last, entry)
-            last = cursor
-            yield listed(Skip.DELETED if kind == b"DeleteMarker" else self._examine(entry), cursor)
+        for page in self._pages(after):
+            self._check_order(last, page)
+            for kind, entry in page:
+                cursor = _cursor(entry)
+                if cursor == last:
+                    continue  # of a server that goes on with its marker
+                last = cursor
+                yield listed(Skip.DELETED if kind == b"DeleteMarker" else self._examine(entry), cursor)
 
-    def _entries(self, after: Cursor) -> Iterator[tuple[bytes, Entry]]:
+    def _pages(self, after: Cursor) -> Iterator[Page]:
         client, more, started = self._client(), True, False
         client.meta.events.register("before-parse.s3.ListObjectVersions", _note_order, "tagmill-order")
         while more:
-            marker: Any = {"KeyMarker": after["after"], "VersionIdMarker": after["version"]} if after else {}
+            marker = {"KeyMarker": after["after"], "VersionIdMarker": after["version"]} if after else {}
             with translated(self._bucket, started=started, doing=LIST_VERSIONS):
-                page: Any = client.list_object_versions(
-                    Bucket=self._bucket, Prefix=self._prefix, MaxKeys=self._page_size, **marker
-                )
-                entries, more, started = _in_order(page), page.get("IsTruncated", True), True
-                end = _cursor(entries[-1][1]) if entries else after
+                page, more = self._page(client, marker)
+                end = _cursor(page[-1][1]) if page else after
                 if more and end == after:
                     raise ResponseParserError("not a page of a listing")
-            yield from entries
-            after = end
+                if after and not page:
+                    self._refuse_a_lost_place(client, after["after"])
+            yield page
+            after, started = end, True
 
-    def _check_order(self, last: Cursor, entry: Entry) -> None:
-        begins_anew = entry["IsLatest"] and last.get("after") == entry["Key"]
-        if begins_anew or last.get("after", "") > entry["Key"]:
+    def _page(self, client: S3Client, marker: Mapping[str, Any]) -> tuple[Page, bool]:
+        """Return it, and whether there is more."""
+        place: Any = {"Bucket": self._bucket, "Prefix": self._prefix, "MaxKeys": self._page_size, **marker}
+        answer = client.list_object_versions(**place)
+        return _in_order(answer), answer.get("IsTruncated", True)
+
+    def _refuse_a_lost_place(self, client: S3Client, key: str) -> None:
+        """Some servers list nothing behind a version that was deleted meanwhile."""
+        rest, _ = self._page(client, {"KeyMarker": key})
+        if any(entry["Key"] > key for _, entry in rest):
+            raise RunError(
+                f"{self.describe()} cannot be gone on with: the version of {key!r} behind which it would be "
+                "was deleted, and this server lists nothing there; start another run",
+                code=SOURCE_CODE,
+            )
+
+    def _check_order(self, last: Cursor, page: Page) -> None:
+        """In a page, because from one to the next another version may have become the latest."""
+        entries = [entry for _, entry in page]
+        keys = [last.get("after", ""), *(entry["Key"] for entry in entries)]
+        in_order = all(one <= other for one, other in pairwise(keys))
+        if not in_order or any(
+            two["IsLatest"] and one["Key"] == two["Key"] for one, two in pairwise(entries)
+        ):
             raise ConfigError(
                 f"{self.describe()} are not listed by key, the newest first, delete markers among them:"
                 " no run could resume, so this server's versions are not supported"
@@ -96,10 +119,10 @@ def _note_order(
     customized_response_dict[ORDER] = _ENTRY.findall(response_dict["body"])
 
 
-def _in_order(page: Mapping[str, Any]) -> list[tuple[bytes, Entry]]:
+def _in_order(answer: Mapping[str, Any]) -> Page:
     """Versions and delete markers as they came."""
     of_kind = {
-        b"Version": iter(page.get("Versions", ())),
-        b"DeleteMarker": iter(page.get("DeleteMarkers", ())),
+        b"Version": iter(answer.get("Versions", ())),
+        b"DeleteMarker": iter(answer.get("DeleteMarkers", ())),
     }
-    return [(kind, next(of_kind[kind])) for kind in page[ORDER]]
+    return [(kind, next(of_kind[kind])) for kind in answer[ORDER]]

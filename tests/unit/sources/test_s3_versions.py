@@ -11,7 +11,7 @@ from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
 from tagmill.producer.sources.base import Filters, Listed
 from tagmill.producer.sources.s3_listing import S3Listing
 from tagmill.producer.sources.s3_versions import S3Versions
-from tagmill.worker.errors import ConfigError, NotFoundError
+from tagmill.worker.errors import ConfigError, NotFoundError, RunError
 from tagmill.worker.models import S3Object
 
 AWKWARD = ["a b+%41.jpg", "line\nbreak\r\n.jpg", "\x01\x1f.jpg", "写真😀.png", "//x/../y.jpg"]
@@ -111,6 +111,26 @@ def test_a_server_that_goes_on_with_its_marker_lists_nothing_twice() -> None:
 
     with canned_s3(answer) as s3:
         assert [one.version_id for one in objects(listing(s3, "bucket"))] == ["v3", "v2", "v1"]
+
+
+def test_a_version_that_became_the_latest_since_is_gone_on_with() -> None:
+    """The one that was planned was deleted for good."""
+    with canned_s3(lambda _: (200, page(entry("a", "v2", latest=True), entry("a", "v1")))) as s3:
+        found = objects(listing(s3, "bucket", after="a", version="v3"))
+    assert [(one.version_id, one.is_latest) for one in found] == [("v2", True), ("v1", False)]
+
+
+def test_a_place_that_a_server_has_lost_is_not_taken_for_the_end(s3: S3UnderTest) -> None:
+    """Moto lists nothing behind a version that is there no more."""
+    bucket, client = s3.bucket(), s3.client()
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    for key in ("a", "a", "b"):
+        client.put_object(Bucket=bucket, Key=key, Body=b"image")
+    first, _, last = (item.cursor for item in listing(s3, bucket))
+    assert listing(s3, bucket, **last) == []
+    client.delete_object(Bucket=bucket, Key="a", VersionId=first["version"])
+    with pytest.raises(RunError, match="cannot be gone on with: the version of 'a'"):
+        listing(s3, bucket, **first)
 
 
 @pytest.mark.parametrize("body", [page(more=True), "<html/>"], ids=["no end", "no S3"])
