@@ -16,6 +16,7 @@ from tagmill.producer.sources.s3_errors import Doing, translated
 from tagmill.worker.errors import ConfigError, NotFoundError
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
 INVENTORY_SCHEME = "inventory+s3://"
@@ -87,14 +88,22 @@ def fetch_manifest(client: S3Client, uri: str) -> bytes:
     return content
 
 
+def open_object(client: S3Client, bucket: str, key: str) -> StreamingBody | None:
+    """Return None where there is none."""
+    try:
+        return client.get_object(Bucket=bucket, Key=key)["Body"]
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in _MISSING:
+            return None
+        raise
+
+
 def _read(client: S3Client, bucket: str, key: str, without: str) -> bytes:
     with translated(bucket, started=False, doing=READ):
-        try:
-            content = client.get_object(Bucket=bucket, Key=key)["Body"].read(MOST_BYTES + 1)
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in _MISSING:
-                raise NotFoundError(f"no object s3://{bucket}/{key}: {without}") from None
-            raise
+        body = open_object(client, bucket, key)
+        if body is None:
+            raise NotFoundError(f"no object s3://{bucket}/{key}: {without}")
+        content = body.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise ConfigError(f"s3://{bucket}/{key} is no manifest of an S3 Inventory: it is too large")
     return content

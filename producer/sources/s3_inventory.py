@@ -17,6 +17,7 @@ from tagmill.producer.sources.inventory_manifest import (
     READ,
     InventoryFile,
     InventoryManifest,
+    open_object,
     split_uri,
 )
 from tagmill.producer.sources.inventory_rows import Read, Row, reader
@@ -81,7 +82,9 @@ class S3Inventory:
         digest = hashlib.md5(usedforsecurity=False)
         with tempfile.TemporaryFile() as copy:
             with translated(bucket, started=started, doing=READ):
-                for piece in client.get_object(Bucket=bucket, Key=file.key)["Body"].iter_chunks(COPY_BYTES):
+                if (body := open_object(client, bucket, file.key)) is None:
+                    raise _error(f"{file.key}, named by the inventory's manifest, is gone", started=started)
+                for piece in body.iter_chunks(COPY_BYTES):
                     digest.update(piece)
                     copy.write(piece)
             if digest.hexdigest() != file.md5.lower():

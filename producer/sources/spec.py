@@ -178,7 +178,8 @@ def _inventory_spec(uri: str, options: SourceOptions) -> SourceSpec:
     """Its manifest says later which bucket it is about; which manifest, unless it is named, the folder."""
     options.refuse_list_options()
     bucket, key = split_uri(uri)
-    if not _BUCKET.fullmatch(bucket) or key.rpartition("/")[2] not in {MANIFEST_NAME, ""}:
+    named = uri.endswith("/") or key.rpartition("/")[2] == MANIFEST_NAME
+    if not (named and _BUCKET.fullmatch(bucket)):
         raise ConfigError(
             "name the manifest of an inventory, inventory+s3://bucket/path/manifest.json, "
             "or the folder of its configuration, inventory+s3://bucket/path/config-id/"

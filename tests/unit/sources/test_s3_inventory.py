@@ -166,6 +166,9 @@ def test_an_inventory_that_is_not_whole_or_none_is_refused_at_once(s3: S3UnderTe
     there.overwrite(".csv.gz", b"something else")
     with pytest.raises(ConfigError, match="MD5"):
         there.list()
+    s3.client().delete_object(Bucket=there.bucket, Key=there.key(".csv.gz"))
+    with pytest.raises(ConfigError, match=r"\.csv\.gz, named by the inventory's manifest, is gone"):
+        there.list()
     there.overwrite("manifest.checksum", b"0" * 32)
     with pytest.raises(ConfigError, match=r"is not what its manifest\.checksum says"):
         there.list()
@@ -189,7 +192,12 @@ def test_the_bucket_is_the_one_that_the_report_is_about(s3: S3UnderTest) -> None
     spec = located(spec, s3.client)
     assert (spec.bucket, spec.prefix) == ("photos", "")
     assert type(spec).from_json(spec.to_json()) == spec
-    for wrong in ("inventory+s3://b/report.csv", "inventory+s3:///manifest.json", "inventory+s3:///"):
+    for wrong in (
+        "inventory+s3://b/report.csv",
+        "inventory+s3://b",
+        "inventory+s3:///manifest.json",
+        "inventory+s3:///",
+    ):
         with pytest.raises(ConfigError, match="name the manifest of an inventory"):
             parse_source(wrong)
 
