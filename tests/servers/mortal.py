@@ -56,7 +56,6 @@ LOOKS = {
     ),
     "GetQueueAttributes",
 }
-TOGETHER = " + "  #: joins the commands of a pipeline
 _RANDOM = re.compile(r"\b(?:[0-9a-f]{16}|[0-9A-Za-z]{20})\b")  #: tokens and handles
 
 Label = Callable[..., str]
@@ -75,7 +74,7 @@ class Points:
             return
         point = f"{when} {operation}"
         with self._one_at_a_time:
-            if point in self._passed or all(part.split()[0] in LOOKS for part in operation.split(TOGETHER)):
+            if point in self._passed or _only_looks(operation):
                 return
             self._passed.add(point)
             with self._trace.open("a") as trace:
@@ -105,6 +104,10 @@ class Points:
 
 
 _MAIN = threading.main_thread()
+
+
+def _only_looks(operation: str) -> bool:
+    return operation.split(maxsplit=1)[0] in LOOKS
 
 
 def watch_run_store(points: Points) -> None:
@@ -138,7 +141,9 @@ def watch_redis(points: Points) -> None:
 
 
 def _of_pipeline(pipeline: Any, *_: Any) -> str:
-    return TOGETHER.join(_of_redis(command) for command, _ in pipeline.command_stack)
+    """Its first command that does something: what others there are may depend on the moment."""
+    commands = [_of_redis(command) for command, _ in pipeline.command_stack]
+    return next((command for command in commands if not _only_looks(command)), "PING")
 
 
 def _of_redis(command: Sequence[Any]) -> str:

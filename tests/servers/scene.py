@@ -94,7 +94,7 @@ class Scene:
         self.site, self.number, self.deployment, self._point = site, number, deployment, point
         self.due: dict[str, int] = {}  #: image -> how often the service is to be called for it
         self._doomed: tuple[Program, tuple[str, ...]] | None = None
-        self.died = False
+        self._died = False
 
     def clock(self, now: datetime) -> None:
         self._now = now
@@ -123,8 +123,8 @@ class Scene:
         assert self._doomed is not None
         program, arguments = self._doomed
         if not program.running:
-            assert (program.wait(), self.died) == (-signal.SIGKILL, False)
-            self.died = True
+            assert (program.wait(), self._died) == (-signal.SIGKILL, False)
+            self._died = True
             self._doomed = self.start(*arguments), arguments
 
     def until_dead_or(self, fact: Callable[[], object], what: str) -> None:
@@ -137,9 +137,9 @@ class Scene:
         return (self.deployment.folder / "trace").read_text().splitlines()
 
     def end(self) -> None:
-        """Every run is to come to its end."""
+        """Every run is to come to its end, and whoever is to die has died by then."""
         self.until(self.is_over, "all runs are finished")
-        assert self.died == (self._point is not None), f"{self._point} is not reached"
+        self.until(lambda: self._died == (self._point is not None), f"death at {self._point}")
 
     # --- facts --------------------------------------------------------------------------------------------
 
