@@ -40,21 +40,8 @@ from tagmill.worker.webhooks import app, digesting, serve
 POINT, TRACE = "MORTAL_POINT", "MORTAL_TRACE"  #: environment variables
 LOOKS = {
     *("read", "open", "exists", "names", "folders", "leftovers"),
-    *(
-        "GET",
-        "MGET",
-        "HGETALL",
-        "HMGET",
-        "HVALS",
-        "LLEN",
-        "SCARD",
-        "ZRANGE",
-        "BITCOUNT",
-        "INFO",
-        "PING",
-        "TIME",
-    ),
-    "GetQueueAttributes",
+    *("GET", "MGET", "HGETALL", "HMGET", "HVALS", "LLEN", "SCARD", "ZRANGE", "BITCOUNT"),
+    *("INFO", "PING", "TIME", "SCRIPT", "GetQueueAttributes"),
 }
 _RANDOM = re.compile(r"\b(?:[0-9a-f]{16}|[0-9A-Za-z]{20})\b")  #: tokens and handles
 
