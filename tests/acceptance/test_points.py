@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from servers.fleet import PIXEL
+from servers.redis import RedisUnderTest
+from servers.s3 import S3UnderTest
 from servers.scene import WORKFLOW, Queue, Scene, Sender, Site, running_site
 from servers.webhook_load import SECRET
 
@@ -149,8 +151,10 @@ SHARPEST: list[tuple[Play, str]] = [
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with running_site(tmp_path_factory.mktemp("site")) as site:
+def site(
+    tmp_path_factory: pytest.TempPathFactory, redis_server: RedisUnderTest, s3_server: S3UnderTest
+) -> Iterator[Site]:
+    with running_site(tmp_path_factory.mktemp("site"), redis_server, s3_server) as site:
         yield site
 
 

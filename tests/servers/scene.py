@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,8 +18,8 @@ import servers.mortal
 from servers.clocked_beat import set_clock
 from servers.fleet import PIXEL, Deployment, Json, Program, RunFiles, deployed
 from servers.mortal import POINT, TRACE
-from servers.redis import RedisUnderTest, free_port, running_redis
-from servers.s3 import S3UnderTest, running_s3
+from servers.redis import RedisUnderTest, free_port
+from servers.s3 import S3UnderTest
 from servers.s3_notifications import plain, record, sqs_client
 from servers.sandbox import SandboxUnderTest, running_sandbox
 from servers.webhook_load import SECRET
@@ -75,16 +75,14 @@ class Site:
 
 
 @contextmanager
-def running_site(folder: Path) -> Iterator[Site]:
+def running_site(folder: Path, redis: RedisUnderTest, aws: S3UnderTest) -> Iterator[Site]:
     images, workflows = folder / "images", folder / "workflows.toml"
     images.mkdir()
     workflows.write_text(WORKFLOWS)
     service = {"data_folder": str(folder / "sandbox"), "aliases": {BUCKET: str(images)}, "cache": False}
     service |= {"workflows": str(workflows), "webhook_retries": [0.5, 1, 2, 4, 8]}
-    with ExitStack() as stack:
-        redis, aws = stack.enter_context(running_redis(0)), stack.enter_context(running_s3())
-        aws.client().create_bucket(Bucket=BUCKET)
-        yield Site(redis, stack.enter_context(running_sandbox(**service)), aws, images)
+    with running_sandbox(**service) as sandbox:
+        yield Site(redis, sandbox, aws, images)
 
 
 class Scene:

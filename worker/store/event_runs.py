@@ -6,6 +6,7 @@ empty last shard that seals the log: what stands before it counts, and nothing c
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -89,7 +90,7 @@ class EventRuns:
 
     def _write(self, hour_log: EventLog, new: Sequence[Event], now: datetime) -> bool:
         if self.made != hour_log.run_id:
-            self._make_run(hour_log.run_id)
+            self._make_run()
         record = record_of(new, now)
         written = hour_log.append(new, record)
         if written:
@@ -100,35 +101,44 @@ class EventRuns:
         """Return the hour's log, having taken in what others appended since the last look."""
         run_id = event_run_id(self._name, self._hour)
         if self._log is None or self._log.run_id != run_id:
-            self._end_log_before(run_id)
+            self._end_log_before_hour()
             self._log = EventLog(self._files, run_id, self._template.chunk_size or CHUNK_SIZE)
         for record in self._log.read_on():
             self._recent.note(record)
         return self._log
 
-    def _end_log_before(self, run_id: str) -> None:
-        """Read and seal the newest earlier log: whoever is about to append there must come here and read."""
-        stem = event_run_id(self._name, self._hour).removesuffix(f"{self._hour:%Y%m%dt%Hz}")
-        ids = [id_ for id_ in self._runs.ids() if id_.startswith(stem) and len(id_) == len(run_id)]
-        if earlier := max((id_ for id_ in ids if id_ < run_id), default=None):
-            for record in EventLog(self._files, earlier).seal():
+    def _end_log_before_hour(self) -> None:
+        """Read and seal the newest earlier log: whoever is about to append there must come here and read.
+
+        Who began to make its run may have died: a log without a run would never come to its end.
+        """
+        hours = (_hour_in(id_, self._name) for id_ in self._runs.ids())
+        earlier = max((hour for hour in hours if hour is not None and hour < self._hour), default=None)
+        if earlier is not None:
+            self._create(spec := self._spec_of(earlier))
+            for record in EventLog(self._files, spec.run_id).seal():
                 self._recent.note(record)
 
-    def _make_run(self, run_id: str) -> None:
+    def _make_run(self) -> None:
         """Make the hour's run unless it is there, perhaps by a writer that was told otherwise."""
-        spec = dataclasses.replace(
-            self._template,
-            run_id=run_id,
-            created_at=self._clock().isoformat(),
-            open_until=(self._hour + HOUR).isoformat(),
-        )
-        if self._runs.is_free(run_id):
-            self._prepare(run_id)
-            self._runs.create(spec)
-        there = self._runs.read(run_id)
+        self._create(spec := self._spec_of(self._hour))
+        there = self._runs.read(spec.run_id)
         if _frozen(there) != _frozen(spec):
-            log.warning("event_run_has_other_settings", run_id=run_id, until=spec.open_until)
-        self.made = run_id
+            log.warning("event_run_has_other_settings", run_id=spec.run_id, until=spec.open_until)
+        self._made = spec.run_id
+
+    def _create(self, spec: RunSpec) -> None:
+        if self._runs.is_free(spec.run_id):
+            self._prepare(spec.run_id)
+            self._runs.create(spec)
+
+    def _spec_of(self, hour: datetime) -> RunSpec:
+        return dataclasses.replace(
+            self._template,
+            run_id=event_run_id(self._name, hour),
+            created_at=self._clock().isoformat(),
+            open_until=(hour + HOUR).isoformat(),
+        )
 
 
 class EventLog:
@@ -199,3 +209,11 @@ def _frozen(spec: RunSpec) -> bytes:
 
 def _hour_of(at: datetime) -> datetime:
     return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def _hour_in(run_id: str, name: str) -> datetime | None:
+    """The hour of one of the runs of that name; None: it is another run."""
+    with contextlib.suppress(ValueError):
+        hour = datetime.strptime(run_id, f"{EVENTS}{name}-%Y%m%dt%Hz").replace(tzinfo=UTC)
+        return hour if run_id == event_run_id(name, hour) else None
+    return None

@@ -20,6 +20,7 @@ from tagmill.worker.frontier import Frontier
 from tagmill.worker.models import Chunk, Handle, ImageRef
 from tagmill.worker.rows import ref_of
 from tagmill.worker.store.event_runs import SEAL_AFTER, EventLog, EventRuns, is_over
+from tagmill.worker.store.layout import pass_folder
 from tagmill.worker.store.plan import Plan, Planned
 from tagmill.worker.store.runs import Runs
 
@@ -206,6 +207,25 @@ def test_the_run_is_prepared_before_it_is_made(world: World) -> None:
     writer.append([event("a")])
     writer.append([event("b")])
     assert seen == [(RUN_AT_NOON, True)]
+
+
+def test_an_hour_whose_run_was_only_begun_comes_to_its_end_with_the_next_one(world: World) -> None:
+    world.files.create(f"{pass_folder(RUN_AT_NOON, 0)}/pass.json", b"{}")
+    world.now += timedelta(hours=1)
+    world.writer().append([event("a")])
+    assert Runs(world.files).read(RUN_AT_NOON).open_until == "2026-11-22T13:00:00+00:00"
+    assert world.planned() == {RUN_AT_NOON: [], RUN_AT_ONE: ["filestack:a"]}
+    summary = Plan(world.files, RUN_AT_NOON, 0).summary()
+    assert summary is not None
+    assert summary.images == 0
+
+
+def test_runs_of_other_names_are_no_earlier_hours(world: World) -> None:
+    others = ["events-uploads-00000000t99z", "events-uploads-2-20261122t11z", "events-uploads-some-own-id"]
+    for run_id in others:
+        world.files.create(f"{pass_folder(run_id, 0)}/pass.json", b"{}")
+    world.writer().append([event("a")])
+    assert not any(Plan(world.files, run_id, 0).shards() for run_id in others)
 
 
 @pytest.mark.parametrize("name", ["Uploads", "a b", "a" * 60])
