@@ -67,7 +67,7 @@ class Asking:
 
         Return None when the answer is to come from a workflow job.
         """
-        answer, upload = self._so_far(item), self._journal[item.index].upload
+        answer, upload = self.so_far(item), self._journal[item.index].upload
         await self._admission.enter(again=item.failed_before)
         locator = await self._kit.tagger.locate(ref, upload, self.keep_upload(item.index))
         job = self._job(locator, ref)
@@ -88,13 +88,13 @@ class Asking:
 
     async def does_without(self, item: Item, error: ItemError) -> bool:
         """Whether the image goes on without the call that failed: then that is journaled."""
-        answer = self._kit.tagger.engine.without(self._so_far(item), error)
+        answer = self._kit.tagger.engine.without(self.so_far(item), error)
         if answer is None:
             return False
         await self._advance(item, answer)
         return True
 
-    def _so_far(self, item: Item) -> Answer | None:
+    def so_far(self, item: Item) -> Answer | None:
         """What is paid for and not all: here, or in an earlier pass."""
         entry, row = self._journal[item.index], item.planned.row
         if entry.answer is not None:

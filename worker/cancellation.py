@@ -68,10 +68,15 @@ class Cancellation:
     def _outcome(self, entry: Entry) -> Outcome:
         if entry.in_flight:
             entry = after_death(entry, deaths=0)
-        outcome = Outcome(Status.CANCELLED) if entry.result is None else Outcome.from_json(entry.result)
+        outcome = Outcome.from_json(entry.result) if entry.result is not None else _cancelled(entry)
         if outcome.answer is not None and not outcome.writes:
             outcome = replace(outcome, writes=dict.fromkeys(self._sinks, NOT_WRITTEN))
         return replace(outcome, attempts=entry.attempts, calls=entry.calls, maybe_charged=entry.maybe_charged)
+
+
+def _cancelled(entry: Entry) -> Outcome:
+    paid = {} if entry.answer is None else entry.answer["results"]
+    return Outcome(Status.CANCELLED, results=paid)
 
 
 def _report_uploads(entries: dict[int, Entry]) -> None:

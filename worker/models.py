@@ -200,6 +200,9 @@ class Answer:
         return cls(**{**value, "flags": tuple(value["flags"])})
 
 
+NOTHING_YET = Answer({"auto": {}, "user": None}, calls=0, complete=False)  #: of several calls
+
+
 @dataclass(frozen=True, slots=True)
 class Pending:
     """A paid answer that is still to come, from a workflow job."""
@@ -270,6 +273,7 @@ class Outcome:
     transfer: str | None = None
     tagged_at: str | None = None
     behind: S3Object | None = None  #: of a handle, as it was when the service was asked
+    results: Mapping[str, Any] = field(default_factory=dict)  #: paid for, though there is no answer
 
     def to_json(self) -> Json:
         """What the journal keeps; calls and attempts are counted there beside it."""
@@ -283,6 +287,7 @@ class Outcome:
             "transfer": self.transfer,
             "tagged_at": self.tagged_at,
             "behind": self.behind and _without_none(self.behind),
+            **({"results": self.results} if self.results else {}),
         }
 
     @classmethod

@@ -252,6 +252,8 @@ class Pipeline:
 
     async def _finish(self, item: Item, outcome: Outcome) -> None:
         """Write tags back, journal, discard an upload, hand over the outcome with all that it has cost."""
+        if outcome.answer is None and (paid := self._asking.so_far(item)) is not None:
+            outcome = replace(outcome, results=paid.results)
         if self._placing.due(outcome):
             self._refuse_to_write()
             outcome = await self._placing.place(item.index, item.planned, outcome)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tagmill.worker.counts import is_waiting
 from tagmill.worker.models import (
+    NOTHING_YET,
     PARTIAL,
     SCHEMA,
     Answer,
@@ -90,7 +91,7 @@ def build_row(context: RowContext, shard: int, index: int, ref: ImageRef, outcom
         "flags": [*(answer.flags if answer else ()), *((FRESH,) if ref.fresh else ())],
         "tags": tags,
         "raw_tags": tags,
-        "results": answer.results if answer else {},
+        "results": answer.results if answer else outcome.results,
         "labels": [],
         "policy": context.policy.hash,
         "engine": context.engine,
@@ -206,11 +207,11 @@ def failed_tasks(row: Json) -> list[Json]:
 
 
 def unfinished(row: Json) -> Answer | None:
-    """What was answered but for those, so that they are asked for anew; None: there is no answer."""
-    answer = outcome_of(row).answer
+    """What was answered but for those, so that they are asked for anew; None: nothing was."""
+    results = {task: result for task, result in row["results"].items() if "error" not in result}
+    answer = outcome_of(row).answer or (NOTHING_YET if results else None)
     if answer is None:
         return None
-    results = {task: result for task, result in answer.results.items() if "error" not in result}
     flags = tuple(flag for flag in answer.flags if flag != PARTIAL)
     return dataclasses.replace(answer, results=results, flags=flags, complete=False)
 

@@ -9,9 +9,9 @@ from fakes.scripted import ScriptedEngine
 
 from tagmill.worker.engines.base import Locator
 from tagmill.worker.errors import ItemError
-from tagmill.worker.models import Answer, Json
+from tagmill.worker.models import NOTHING_YET, Answer, Json
 
-TASKS = ("tags_1", "safe", "words")  #: the first is the main one
+TASKS = ("tags_1", "safe", "words")
 
 
 def joined(so_far: Answer | None, last: Answer, result: Json) -> Answer:
@@ -25,11 +25,16 @@ def joined(so_far: Answer | None, last: Answer, result: Json) -> Answer:
 class TasksEngine(ScriptedEngine):
     """A script's failures are those of whatever task is due."""
 
+    main: int = 0  #: number of the task that no image does without
+
     async def start(self, locator: Locator, so_far: Answer | None = None) -> Answer:
         return joined(so_far, await super().start(locator), {"data": {}})
 
     def without(self, so_far: Answer | None, error: ItemError) -> Answer | None:
-        return joined(so_far, replace(so_far, calls=0), {"error": error.code}) if so_far else None
+        answer = so_far or NOTHING_YET
+        if len(answer.results) == self.main:
+            return None
+        return joined(answer, replace(answer, calls=0), {"error": error.code})
 
 
 @dataclass

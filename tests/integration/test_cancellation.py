@@ -15,7 +15,7 @@ from servers.redis import RedisUnderTest
 
 from tagmill.config.celery import QUEUE
 from tagmill.worker.cancellation import Cancellation
-from tagmill.worker.models import Chunk, Json, Outcome, Status
+from tagmill.worker.models import NOTHING_YET, Chunk, Json, Outcome, Status
 from tagmill.worker.rows import PREVIOUS
 from tagmill.worker.state.board import Board
 from tagmill.worker.state.entries import Job
@@ -84,6 +84,12 @@ async def paid(journal: Journal, index: int) -> None:
     await journal.settle(index, TAGGED.to_json(), calls=1, attempts=1)
 
 
+async def answered_one_task(journal: Journal, index: int) -> None:
+    await journal.intent(index)
+    answer = replace(NOTHING_YET, results={"safe": {"data": {"sfw": True}}})
+    await journal.advance(index, answer.to_json(), calls=1, attempts=1)
+
+
 async def refused(journal: Journal, index: int) -> None:
     await journal.settle(
         index, Outcome(Status.FAILED, error=REFUSED, http_status=400).to_json(), calls=1, attempts=1
@@ -103,7 +109,10 @@ async def started(journal: Journal, index: int) -> None:
     await journal.keep()
 
 
-STEPS = {step.__name__: step for step in (nothing, died, failed_once, paid, refused, overwrote, started)}
+STEPS = {
+    step.__name__: step
+    for step in (nothing, died, failed_once, paid, answered_one_task, refused, overwrote, started)
+}
 
 
 @pytest.fixture
@@ -131,6 +140,16 @@ def test_what_was_paid_for_becomes_rows(site: Site) -> None:
     assert rows[0]["tags"] == TAGS.tags
     assert rows[1]["error"] == REFUSED.to_json()
     assert [row["cost"] for row in rows] == [0.01] * 4
+
+
+def test_what_single_tasks_answered_stays_in_a_row_without_tags(site: Site) -> None:
+    site.worked("answered_one_task")
+    row = site.settle()[0]
+    assert (row["status"], row["tags"], row["results"]) == (
+        "cancelled",
+        None,
+        {"safe": {"data": {"sfw": True}}},
+    )
 
 
 def test_a_write_back_that_was_not_made_is_told(site: Site) -> None:

@@ -788,6 +788,22 @@ async def test_of_a_tagged_image_the_failed_tasks_alone_are_asked_for_again(redi
     assert (totals(result), len(rig.engine.asked)) == ((1, 0, 1), 4)
 
 
+async def test_what_an_image_was_answered_before_its_main_task_failed_is_not_paid_again(redis: Redis) -> None:
+    rig = Rig(redis, engine=TasksEngine(main=1), sink=FakeSink(), lanes=1)
+    fine: Any = None
+    rig.scripted.scripts[value(0)] = [fine, ImageRejectedError("too large", calls=1)]
+    [ref] = handles(1)
+    failed = (await rig.run([ref])).outcomes[0]
+    earlier = build_row(CONTEXT, 0, 0, ref, failed)
+    assert (earlier["raw_tags"], earlier["results"]) == (None, {"tags_1": {"data": {}}})
+    rig.kind, rig.chunk = PassKind.RETRY, replace(CHUNK, pass_no=1)
+    result = await rig.pipeline().run([Planned(ref, earlier)])
+    answer = result.outcomes[0].answer
+    assert answer is not None
+    assert dict(answer.results) == {task: {"data": {}} for task in TASKS}
+    assert (totals(result), len(rig.engine.asked)) == ((2, 0, 2), 4)
+
+
 @pytest.mark.parametrize("point", ["permit", "intent", "answered", "advanced", "journaled"])
 async def test_a_death_between_two_tasks_pays_only_the_one_in_flight_again(redis: Redis, point: str) -> None:
     engine = CrashingTasksEngine()

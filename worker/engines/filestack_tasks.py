@@ -12,10 +12,8 @@ from tagmill.worker.engines.filestack import FilestackEngine
 from tagmill.worker.engines.filestack_service import FilestackOptions
 from tagmill.worker.engines.task_answers import Flags, parse_answer
 from tagmill.worker.errors import ItemError
-from tagmill.worker.models import PARTIAL, Answer, Failure, Json
+from tagmill.worker.models import NOTHING_YET, PARTIAL, Answer, Failure, Json
 from tagmill.worker.task_list import Task, TaskList
-
-NOTHING_YET = Answer({"auto": {}, "user": None}, calls=0, complete=False)
 
 
 class FilestackTasks(FilestackEngine):
