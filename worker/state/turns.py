@@ -26,9 +26,10 @@ class Turns:
             await self._redis.set(self._ended, at, ex=KEPT_SECONDS)
 
     async def leave(self, version: Any) -> None:
-        """Count a message of another version, which is left to refill."""
+        """Count a message of another version, which is left to refill: to restart this worker is no help."""
         with translated():
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.hincrby(self._foreign, str(version)[:LONGEST_VERSION], 1)
                 pipe.expire(self._foreign, KEPT_SECONDS)
                 await pipe.execute()
+        await self.end()

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from redis.asyncio import Redis
 
+from tagmill.worker.state.keys import Keys
 from tagmill.worker.state.liveness import Look, Signs, complaint, look_again
+from tagmill.worker.state.turns import Turns
 
 PATIENCE = 600.0
 MINUTE = 60.0
@@ -53,3 +56,10 @@ def test_a_silent_worker_is_found_though_nothing_waits() -> None:
 def test_after_a_time_without_looks_all_begins_anew(sign: Signs) -> None:
     assert seen([sign] * 100, every=PATIENCE / 4 + 1) is None
     assert seen([sign] * 100, every=PATIENCE / 4) is not None
+
+
+async def test_a_message_of_another_version_is_dealt_with_too(redis: Redis) -> None:
+    keys = Keys("turns")
+    await Turns(redis, keys, "worker").leave("2")
+    assert await redis.hgetall(keys.foreign_messages()) == {b"2": b"1"}
+    assert float(await redis.get(keys.turn("worker")) or 0) > 0
