@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from tagmill.config.settings import Settings
 from tagmill.producer.display import Print, no_worker
@@ -25,7 +26,6 @@ from tagmill.worker.errors import ConfigError
 from tagmill.worker.own_writes import OwnWrites
 from tagmill.worker.s3 import s3_client
 from tagmill.worker.state.board import Board
-from tagmill.worker.store.base import Files
 from tagmill.worker.store.event_runs import EVENTS, EventRuns
 from tagmill.worker.store.probes import keep_probes
 from tagmill.worker.store.runs import RunSpec
@@ -61,14 +61,15 @@ def listening(
         raise ConfigError("events are about a bucket: name s3://bucket/prefix, or say --webhooks")
     if settings.redis_url is None:
         refuse_second(state_dir(settings.state_dir))
-    queues = _queues(options)
+    inbox, dead_letters = _find_queue(options.queue), _find_queue(options.dead_letter_queue)
     spec, probes = clear(settings, prepare(settings, source, run), source, dialogue, listed=False)
     template = dataclasses.replace(spec, lane=options.lane, dedupe="off")
     store = open_runs(settings)
     files = store.files
     runs = EventRuns(files, template, options.name, prepare=lambda run_id: keep_probes(files, run_id, probes))
     with _servers(settings, template, print_line) as (board, embedded):
-        feed = _open_feed(settings, source, options, template, files, *queues)
+        new_reader = partial(_new_reader, settings, source, template, options.own_principal)
+        feed = _open_feed(inbox, dead_letters, new_reader) or WebhookFeed(files, options.name)
 
         def over() -> bool:
             if embedded is not None:
@@ -102,31 +103,29 @@ def _servers(
         yield board, embedded
 
 
-def _queues(options: ListenOptions) -> list[Queue]:
-    """The one to listen to, and one for dead letters. Raise `NotFoundError` before the first message."""
-    queues = [open_queue(url) for url in (options.queue, options.dead_letter_queue) if url is not None]
-    for queue in queues:
-        queue.check()
-    return queues
+def _find_queue(url: str | None) -> Queue | None:
+    """Raise `NotFoundError` before the first message needs it."""
+    if url is None:
+        return None
+    queue = open_queue(url)
+    queue.check()
+    return queue
 
 
 def _open_feed(
-    settings: Settings,
-    source: SourceSpec,
-    options: ListenOptions,
-    template: RunSpec,
-    files: Files,
-    inbox: Queue | None = None,
-    dead_letters: Queue | None = None,
-) -> Feed:
+    inbox: Queue | None, dead_letters: Queue | None, new_reader: Callable[[], Callable[[str], Delivery]]
+) -> Feed | None:
     if inbox is None:
-        return WebhookFeed(files, options.name)
-
-    def new_reader() -> Callable[[str], Delivery]:
-        client = s3_client(settings.s3_endpoint_url, connections=1, retries=HEAD_RETRIES)
-        own = OwnWrites(client, template)
-        return S3Reader(source, is_own=own.tells_of, own_principal=options.own_principal).read
-
+        return None
     feed = SqsFeed(inbox, dead_letters, new_reader)
     feed.start()
     return feed
+
+
+def _new_reader(
+    settings: Settings, source: SourceSpec, template: RunSpec, own_principal: str | None
+) -> Callable[[str], Delivery]:
+    """For one thread."""
+    client = s3_client(settings.s3_endpoint_url, connections=1, retries=HEAD_RETRIES)
+    own = OwnWrites(client, template)
+    return S3Reader(source, is_own=own.tells_of, own_principal=own_principal).read

@@ -97,6 +97,8 @@ def listen(  # noqa: PLR0913 - an option each
     settings = settings_of(locals() | others, quiet=False)
     if webhooks in {source is not None, queue is not None}:
         raise ConfigError("name s3://bucket/prefix and its --queue, or say --webhooks alone")
+    if queue is None and dead_letter_queue is not None:
+        raise ConfigError("--dead-letter-queue is for what cannot be read of a --queue")
     if queue is not None and dead_letter_queue == queue:
         raise ConfigError("--dead-letter-queue is the --queue itself: what cannot be read would go round")
     from tagmill.config.celery import LANES  # noqa: PLC0415 - `--help` need not pay for it

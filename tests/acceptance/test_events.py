@@ -160,53 +160,78 @@ def test_duplicates_disorder_and_restarts_cost_nothing(uploads: Uploads) -> None
         assert uploads.left(uploads.dead) == 1
 
 
-def test_without_a_fleet_a_listener_brings_a_worker_for_events_alone(
-    tmp_path: Path, s3_server: S3UnderTest
-) -> None:
-    names = [f"ü {number}.png" for number in range(12)]
-    with running_strict_s3() as s3, ExitStack() as stack:
-        sqs, bucket, client = sqs_client(s3_server.url), s3.new_bucket(), s3.client()
-        queue = sqs.create_queue(QueueName="here", Attributes={"VisibilityTimeout": "2"})["QueueUrl"]
-        deployment = stack.enter_context(deployed(tmp_path, **S3UnderTest(s3.url).environment))
-        stack.enter_context(wired(s3, sqs, queue))
-        (deployment.folder / "pipeline.toml").write_text('[tasks.tags]\n[tasks.sfw]\nafter = "tags"\n')
-        listen = ["listen", f"s3://{bucket}/in/", "--queue", queue, "--engine", "sandbox"]
-        listen += ["--pipeline", "pipeline.toml"]
+class Alone:
+    """A bucket, a queue that hears of it, and no fleet."""
+
+    def __init__(self, deployment: Deployment, s3: StrictS3UnderTest, queue: str) -> None:
+        self.deployment, self._client, self._queue = deployment, s3.client(), queue
+        self.bucket = s3.new_bucket()
+
+    def listen(self) -> Program:
+        where = ["listen", f"s3://{self.bucket}/in/", "--queue", self._queue, "--engine", "sandbox"]
+        program = self.deployment.start(*where)
+        self.deployment.until(lambda: "listening" in program.stderr or not program.running, "a listener")
+        assert program.running, program.tail()
+        return program
+
+    def put(self, names: list[str]) -> None:
+        for name in names:
+            self._client.put_object(Bucket=self.bucket, Key=f"in/{name}", Body=PIXEL)
+
+    def runs(self) -> list[Path]:
+        return [*self.deployment.store.glob("runs/events-*")]
+
+    def await_rows(self, names: list[str]) -> None:
+        """Wait until each image has one row, and it is tagged."""
 
         def rows() -> list[Json]:
-            return [row for run in deployment.store.glob("runs/events-*") for row in RunFiles(run).shards()]
+            return [row for run in self.runs() for row in RunFiles(run).shards()]
 
-        def listening() -> Program:
-            program = deployment.start(*listen)
-            deployment.until(lambda: "listening" in program.stderr or not program.running, "a listener")
-            assert program.running, program.tail()
-            return program
-
-        def put(some: list[str]) -> None:
-            for name in some:
-                client.put_object(Bucket=bucket, Key=f"in/{name}", Body=PIXEL)
-
-        doomed = listening()
-        put(names[:6])
-        run_id = deployment.until(lambda: [*deployment.store.glob("runs/events-*")], "a run")[0].name
-        doomed.kill()
-        put(names[6:])
-        listener = listening()
-        deployment.finish(deployment.start("pause", run_id))
-        assert deployment.finish(deployment.start("resume", run_id, "--json")).json["state"] == "running"
-        refused = deployment.start("run", str(tmp_path), "--engine", "sandbox")
-        assert refused.wait() == EXIT_USAGE
-        assert f"pid {listener.pid}" in refused.stderr
-        deployment.until(lambda: len(rows()) >= len(names), "all rows", within=60)
-        workers = [one for one in listener.descendants() if "--events" in one.cmdline()]
-        assert {one.environ()["TAGMILL_LANES"] for one in workers} == {"events"}
-        listener.terminate()
-        deployment.finish(listener)
-        with deployment.explained():
-            assert sorted(row["id"] for row in rows()) == sorted(f"s3://{bucket}/in/{n}" for n in names)
+        self.deployment.until(lambda: len(rows()) >= len(names), "all rows", within=60)
+        with self.deployment.explained():
+            ids = sorted(f"s3://{self.bucket}/in/{name}" for name in names)
+            assert sorted(row["id"] for row in rows()) == ids
             assert {row["status"] for row in rows()} == {"tagged"}
-            assert {tuple(row["results"]) for row in rows()} == {("tags", "sfw")}
-            assert not any_alive(workers)
+
+
+@pytest.fixture
+def alone(tmp_path: Path, s3_server: S3UnderTest) -> Iterator[Alone]:
+    with running_strict_s3() as s3, ExitStack() as stack:
+        sqs = sqs_client(s3_server.url)
+        queue = sqs.create_queue(QueueName=f"here-{tmp_path.name}", Attributes={"VisibilityTimeout": "2"})[
+            "QueueUrl"
+        ]
+        deployment = stack.enter_context(deployed(tmp_path, **S3UnderTest(s3.url).environment))
+        stack.enter_context(wired(s3, sqs, queue))
+        yield Alone(deployment, s3, queue)
+
+
+def test_without_a_fleet_a_listener_brings_a_worker_for_events_alone(alone: Alone) -> None:
+    listener = alone.listen()
+    alone.put(names := [f"ü {number}.png" for number in range(6)])
+    alone.await_rows(names)
+    workers = [one for one in listener.descendants() if "--events" in one.cmdline()]
+    assert {one.environ()["TAGMILL_LANES"] for one in workers} == {"events"}
+    listener.terminate()
+    alone.deployment.finish(listener)
+    assert not any_alive(workers)
+
+
+@pytest.mark.long
+def test_without_a_fleet_a_listener_is_killed_steered_and_alone(alone: Alone) -> None:
+    deployment, names = alone.deployment, [f"{number}.png" for number in range(12)]
+    doomed = alone.listen()
+    alone.put(names[:6])
+    run_id = deployment.until(alone.runs, "a run")[0].name
+    doomed.kill()
+    alone.put(names[6:])
+    listener = alone.listen()
+    deployment.finish(deployment.start("pause", run_id))
+    assert deployment.finish(deployment.start("resume", run_id, "--json")).json["state"] == "running"
+    refused = deployment.start("run", str(deployment.folder), "--engine", "sandbox")
+    assert refused.wait() == EXIT_USAGE
+    assert f"pid {listener.pid}" in refused.stderr
+    alone.await_rows(names)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +239,7 @@ def test_without_a_fleet_a_listener_brings_a_worker_for_events_alone(
     [
         (["s3://b/p"], "--queue"),
         (["s3://b/p", "--queue", "https://q/1/q", "--dead-letter-queue", "https://q/1/q"], "go round"),
+        (["--webhooks", "--dead-letter-queue", "https://q/1/q"], "--dead-letter-queue is for"),
         (["--webhooks", "--lane", "fast"], "--lane fast"),
         (["--webhooks"], "no Filestack credentials"),
     ],
