@@ -68,7 +68,7 @@ def listening(
     files = store.files
     runs = EventRuns(files, template, options.name, prepare=lambda run_id: keep_probes(files, run_id, probes))
     with _servers(settings, template, print_line) as (board, embedded):
-        new_reader = partial(_new_reader, settings, source, template, options.own_principal)
+        new_reader = partial(_new_reader, settings, source, options.own_principal)
         feed = _open_feed(inbox, dead_letters, new_reader) or WebhookFeed(files, options.name)
 
         def over() -> bool:
@@ -123,9 +123,8 @@ def _open_feed(
 
 
 def _new_reader(
-    settings: Settings, source: SourceSpec, template: RunSpec, own_principal: str | None
+    settings: Settings, source: SourceSpec, own_principal: str | None
 ) -> Callable[[str], Delivery]:
     """For one thread."""
     client = s3_client(settings.s3_endpoint_url, connections=1, retries=HEAD_RETRIES)
-    own = OwnWrites(client, template)
-    return S3Reader(source, is_own=own.tells_of, own_principal=own_principal).read
+    return S3Reader(source, is_own=OwnWrites(client).tells_of, own_principal=own_principal).read

@@ -51,17 +51,27 @@ class S3MetadataSink:
                 return True
         return None if ref.source.is_earlier else False
 
+    async def bears_tags(self, source: S3Object) -> bool:
+        """Whether it carries tags of ours for its content, whatever their run's settings. Costs a HEAD."""
+        return await self._bearing(source) is not None
+
     async def aclose(self) -> None:
         await self._access.aclose()
 
     async def _is_marked(self, place: S3Object, settings: str, run_id: str) -> bool:
+        stored = await self._bearing(place)
+        if stored is None or stored.own[encoding.RUN] == run_id:
+            return False
+        return stored.own.get(encoding.CONFIG) == settings
+
+    async def _bearing(self, place: S3Object) -> StoredObject | None:
+        """Return None for what does not carry tags for its content, or cannot be looked at."""
         try:
             stored = await self._access.head_unless_gone(place)
         except RefusedError:
-            return False
-        if stored is None or stored.own.get(encoding.RUN) in {None, run_id}:
-            return False
-        return stored.own.get(encoding.CONFIG) == settings and _tells_of(place, stored)
+            return None
+        tagged = stored is not None and encoding.RUN in stored.own and _tells_of(place, stored)
+        return stored if tagged else None
 
     async def _write(self, source: S3Object, tagging: Tagging, keep: Keep) -> Write:
         refuse_earlier(source)

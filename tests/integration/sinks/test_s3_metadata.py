@@ -19,6 +19,7 @@ from tagmill.worker.canary import Canary, Portrait, differences
 from tagmill.worker.capabilities import Capabilities
 from tagmill.worker.errors import CredentialsError, SinkConflictError, SinkRejectedError
 from tagmill.worker.models import ImageRef, S3Object, Write, WriteStatus
+from tagmill.worker.own_writes import OwnWrites
 from tagmill.worker.sinks import encoding
 from tagmill.worker.sinks.base import Tagging, Written
 from tagmill.worker.sinks.s3_metadata import S3MetadataSink
@@ -560,6 +561,22 @@ async def test_an_editor_that_keeps_our_metadata_does_not_keep_the_mark(
 
 async def test_an_object_that_nobody_can_look_at_is_not_marked(library: Library) -> None:
     assert not await marked(library, library.edit(library.put(), customer_key=True))
+
+
+async def test_a_listener_knows_the_writes_of_runs_with_other_settings(library: Library) -> None:
+    async def own(ref: ImageRef) -> bool:
+        source = library.listed(key_of(ref)).source
+        return isinstance(source, S3Object) and await asyncio.to_thread(
+            OwnWrites(library.client).tells_of, source
+        )
+
+    ref = library.put()
+    assert not await own(ref)
+    await library.sink.write(ref, replace(TAGGING, policy="0" * 16, engine_config="1" * 16), keep)
+    assert await own(ref)
+    metadata = library.stored(ref).metadata
+    library.client.put_object(Bucket=library.bucket, Key=key_of(ref), Body=b"cropped", Metadata=metadata)
+    assert not await own(ref)
 
 
 # --- versions ---------------------------------------------------------------------------------------------
