@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import psutil
+from servers import forked
+from servers.forked import Forked
 from servers.redis import RedisUnderTest, running_redis
 from servers.sandbox import SandboxUnderTest, running_sandbox
 
@@ -27,7 +29,7 @@ WAIT_SECONDS = 60.0  #: for any fact; a healthy machine needs a fraction
 POLL_SECONDS = 0.02  #: other processes give no sign of their own
 TAIL_CHARACTERS = 3000
 LATENCY_SECONDS = 0.15  #: of a call: long enough that a kill finds calls in flight, and work left
-CLI = (sys.executable, "-m", "tagmill.producer.cli.main")
+CLI = (sys.executable, "-m", forked.CLI)
 #: Small, so that a death is noticed soon and little work is a whole chunk.
 QUICK = {
     "TAGMILL_RATE": "1000/s",
@@ -53,28 +55,24 @@ Json = dict[str, Any]
 T = TypeVar("T")
 
 
+class Streams(NamedTuple):
+    """The files that a program reads and writes instead of a terminal."""
+
+    said: Path
+    out: Path
+    err: Path
+
+
+Process = subprocess.Popen[bytes] | Forked
+
+
 class Program:
     """One process of ours; what it prints is kept in files, so that it never waits for a reader."""
 
-    def __init__(
-        self, command: Sequence[str], folder: Path, name: str, environment: dict[str, str], said: bytes | None
-    ) -> None:
-        """`said` None: its standard input stays open, for the test to write to and close."""
+    def __init__(self, folder: Path, name: str, start: Callable[[Streams], Process]) -> None:
         self.name = name
-        self._out, self._err = folder / f"{name}.out", folder / f"{name}.err"
-        with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.process = subprocess.Popen(
-                command,
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,  # Ctrl-C for pytest is for pytest alone
-            )
-        if said is not None:
-            with suppress(BrokenPipeError), self.stdin as stdin:
-                stdin.write(said)
+        self._streams = Streams(*(folder / f"{name}.{stream}" for stream in Streams._fields))
+        self.process = start(self._streams)
 
     @property
     def stdin(self) -> IO[bytes]:
@@ -87,11 +85,11 @@ class Program:
 
     @property
     def stdout(self) -> str:
-        return self._out.read_text(errors="replace")
+        return self._streams.out.read_text(errors="replace")
 
     @property
     def stderr(self) -> str:
-        return self._err.read_text(errors="replace")
+        return self._streams.err.read_text(errors="replace")
 
     @property
     def running(self) -> bool:
@@ -154,19 +152,47 @@ class Deployment:
     # --- processes ----------------------------------------------------------------------------------------
 
     def start(self, *arguments: str, said: bytes | None = b"", **settings: str) -> Program:
-        """Start `tagmill ARGUMENTS`; `settings` are environment variables of this one process."""
-        return self.start_command([*CLI, *arguments], arguments[0], said=said, **settings)
+        """Start `tagmill ARGUMENTS`; `settings` are environment variables of this one process.
+
+        `said` None: its standard input stays open, for the test to write to and close.
+        """
+        if said is None:
+            return self.start_command([*CLI, *arguments], arguments[0], said=None, **settings)
+
+        def start(streams: Streams) -> Process:
+            streams.said.write_bytes(said)
+            environment = {**os.environ, **self.environment, **settings}
+            return Forked(forked.CLI, arguments, self.folder, environment, [*map(str, streams)])
+
+        return self._started(arguments[0], start)
 
     def start_command(
         self, command: Sequence[str], name: str, *, said: bytes | None = b"", **settings: str
     ) -> Program:
-        environment = {**os.environ, **self.environment, **settings}
-        program = Program(command, self.folder, f"{len(self.programs)}-{name}", environment, said)
-        self.programs.append(program)
+        def start(streams: Streams) -> Process:
+            with streams.out.open("wb") as out, streams.err.open("wb") as err:
+                return subprocess.Popen(
+                    command,
+                    cwd=self.folder,
+                    env={**os.environ, **self.environment, **settings},
+                    stdin=subprocess.PIPE,
+                    stdout=out,
+                    stderr=err,
+                    start_new_session=True,  # Ctrl-C for pytest is for pytest alone
+                )
+
+        program = self._started(name, start)
+        if said is not None:
+            with suppress(BrokenPipeError), program.stdin as stdin:
+                stdin.write(said)
+        return program
+
+    def _started(self, name: str, start: Callable[[Streams], Process]) -> Program:
+        self.programs.append(program := Program(self.folder, f"{len(self.programs)}-{name}", start))
         return program
 
     def worker(self, **settings: str) -> Program:
-        return self.start("worker", said=b"", **settings)
+        return self.start("worker", **settings)
 
     def status(self, *arguments: str) -> Json:
         return self.finish(self.start("status", *arguments, "--json")).json

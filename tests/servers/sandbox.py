@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+
+from servers import forked
+from servers.forked import Forked
 
 from tagmill.sandbox.policies import encode, sign
 
@@ -43,7 +45,7 @@ class SandboxUnderTest:
     url: str
     key: str
     secret: str
-    process: subprocess.Popen[bytes]
+    process: Forked
 
     @property
     def api_url(self) -> str:
@@ -139,13 +141,12 @@ def running_sandbox(**config: Any) -> Iterator[SandboxUnderTest]:
     """Start one with the fields of `SandboxConfig` in their JSON form; it is gone afterwards."""
     settings = {"api_key": KEY, "app_secret": SECRET, "port": 0, **config}
     with tempfile.TemporaryDirectory() as folder:
-        ready = Path(folder, "ready.json")
-        command = [sys.executable, "-m", "tagmill.sandbox", "--config", "-", "--ready-file", str(ready)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, env={"TMPDIR": folder})
+        said, ready, log = (Path(folder, name) for name in ("settings.json", "ready.json", "log"))
+        said.write_text(json.dumps(settings))
+        arguments = ["--config", "-", "--ready-file", str(ready)]
+        streams = [str(stream) for stream in (said, log, log)]
+        process = Forked(forked.SANDBOX, arguments, Path(folder), {"TMPDIR": folder}, streams)
         try:
-            assert process.stdin is not None
-            process.stdin.write(json.dumps(settings).encode())
-            process.stdin.close()
             url = announced(ready, process)
             yield SandboxUnderTest(url, settings["api_key"], settings["app_secret"], process)
         finally:
@@ -157,7 +158,7 @@ def running_sandbox(**config: Any) -> Iterator[SandboxUnderTest]:
                 process.wait()
 
 
-def announced(ready: Path, process: subprocess.Popen[bytes]) -> str:
+def announced(ready: Path, process: subprocess.Popen[bytes] | Forked) -> str:
     """The URL of a server that was just started."""
     deadline = time.monotonic() + START_SECONDS
     while not ready.exists():
