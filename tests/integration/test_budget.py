@@ -606,7 +606,7 @@ def run_model(fleet: Fleet, examples: int, steps: int) -> None:
 
 @pytest.mark.timeout(600)  # to find the shortest way into a failure
 def test_whatever_happens_no_cap_is_exceeded_and_every_call_is_accounted_for(fleet: Fleet) -> None:
-    run_model(fleet, examples=60, steps=40)
+    run_model(fleet, examples=30, steps=40)
 
 
 @pytest.mark.long

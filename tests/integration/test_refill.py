@@ -502,7 +502,7 @@ def run_model(fleet: Fleet, examples: int, steps: int) -> None:
 
 @pytest.mark.timeout(600)  # to find the shortest way into a failure
 def test_whatever_happens_every_chunk_is_committed_and_the_run_ends(fleet: Fleet) -> None:
-    run_model(fleet, examples=60, steps=40)
+    run_model(fleet, examples=30, steps=40)
 
 
 @pytest.mark.long

@@ -192,7 +192,7 @@ class Deployment:
         return program
 
     def worker(self, **settings: str) -> Program:
-        return self.start("worker", **settings)
+        return self.start("worker", said=b"", **settings)
 
     def status(self, *arguments: str) -> Json:
         return self.finish(self.start("status", *arguments, "--json")).json

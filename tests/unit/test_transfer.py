@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
+import botocore.session
 import pytest
 from botocore.config import Config
 from servers.s3 import S3UnderTest, canned_s3
@@ -41,6 +42,7 @@ ODD_KEYS = ["a b+c%41&=?#é.gif", "../y/./z//", "src://alias/key", "'\"<>\\^`{|}
 HOUR = 3600.0
 IMAGE = S3Object("photos", "2026/a.gif")
 VERSIONS = [None, "v+1/="]
+MODELS = botocore.session.get_session().get_component("data_loader")  #: most of what a client costs
 REGIONAL = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
 
 
@@ -48,7 +50,9 @@ def client(url: str | None = None, token: str | None = None, config: Config | No
     config = Config(retries={"total_max_attempts": 1}).merge(config or Config())
     if url is not None:
         config = config.merge(Config(s3={"addressing_style": "path"}))
-    session = boto3.session.Session("AKIAEXAMPLE", "secret", token, region_name="eu-west-1")
+    theirs = botocore.session.get_session()
+    theirs.register_component("data_loader", MODELS)
+    session = boto3.session.Session("AKIAEXAMPLE", "secret", token, "eu-west-1", theirs)
     return session.client("s3", endpoint_url=url, config=config)
 
 
