@@ -19,6 +19,12 @@ hypothesis.settings.load_profile("shared machine")
 collect_ignore = [] if os.environ.get("TAGMILL_TEST_S3_URI") else ["s3"]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` starts: one more than there are cores, as many tests wait for processes."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True)
 def scrubbed_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting, credential or proxy of the machine reaches a test."""

@@ -36,8 +36,7 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
 
 
 def export(deployment: Deployment, *arguments: str, code: int = 0) -> Program:
-    program = deployment.start_command([*CLI, "export", RUN, *arguments], "export")
-    return deployment.finish(program, code)
+    return deployment.finish(deployment.start("export", RUN, *arguments), code)
 
 
 def ids(text: str) -> list[str]:
@@ -103,10 +102,13 @@ def test_without_pyarrow_parquet_names_the_extra(deployment: Deployment) -> None
     hidden = deployment.folder / "hidden"
     hidden.mkdir()
     (hidden / "pyarrow.py").write_text("raise ModuleNotFoundError('No module named pyarrow')")
-    deployment.environment["PYTHONPATH"] = str(hidden)
-    program = export(deployment, "--output", "a.parquet", code=2)
+
+    def export(*arguments: str) -> Program:
+        return deployment.start_command([*CLI, "export", RUN, *arguments], "export", PYTHONPATH=str(hidden))
+
+    program = deployment.finish(export("--output", "a.parquet"), code=2)
     assert program.stderr == "tagmill: Parquet needs pyarrow: install tagmill[parquet]\n"
-    assert export(deployment, "--format", "csv").stdout
+    assert deployment.finish(export("--format", "csv")).stdout
     assert not (deployment.folder / "a.parquet").exists()
 
 
