@@ -215,8 +215,7 @@ def test_a_wrong_secret_pauses_the_run_and_the_right_one_finishes_it(tmp_path: P
         deployment.until(lambda: not is_working(fleet), "all chunks are given back")
         denied = fleet.sandbox.stats()["calls"]
         assert denied <= PROCESSES * 16 * 2
-        worker.terminate()
-        deployment.finish(worker)
+        worker.kill()
 
         fleet.sandbox.faults({"fault": "403", "images": [refused]})
         deployment.worker()

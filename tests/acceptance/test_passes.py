@@ -101,17 +101,14 @@ def test_a_pass_survives_the_death_of_everybody(tmp_path: Path) -> None:
             assert fleet.sandbox.stats()["calls"] <= resumed["calls"]
 
 
-def test_without_a_terminal_a_paid_pass_needs_a_yes(deployment: Deployment) -> None:
+def test_without_a_yes_or_anything_to_retry_no_pass_is_made(deployment: Deployment) -> None:
     refused = deployment.start("undo", "photos")
     deployment.finish(refused, code=2)
     assert "--yes" in refused.stderr.splitlines()[-1]
-    assert not (deployment.run("photos").folder / "passes" / "0001").exists()
-
-
-def test_nothing_to_retry_is_no_failure(deployment: Deployment) -> None:
     retry = deployment.finish(deployment.start("retry", "photos", "--json"))
     assert "nothing to retry" in retry.stderr
     assert retry.json == deployment.run("photos").summary()
+    assert not (deployment.run("photos").folder / "passes" / "0001").exists()
 
 
 def test_a_run_that_goes_on_is_not_retried(tmp_path: Path) -> None:

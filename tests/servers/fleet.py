@@ -72,6 +72,8 @@ class Program:
     def __init__(self, folder: Path, name: str, start: Callable[[Streams], Process]) -> None:
         self.name = name
         self._streams = Streams(*(folder / f"{name}.{stream}" for stream in Streams._fields))
+        for stream in self._streams:
+            stream.touch()  # it may be looked at before the program has begun
         self.process = start(self._streams)
 
     @property
