@@ -1,7 +1,8 @@
 """Programs of ours as processes of their own, forked from one that has imported what they all import.
 
 Importing is most of what a short command takes. From its `main` on, a process is as if a shell had started
-it: session, folder, environment, standard streams, exit code. `test_bad_input.py` starts them like a shell.
+it: session, folder, environment, standard streams, exit code. Started by a command line are most of
+`test_bad_input.py`, and the servers that a run without a fleet brings.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ CLI, SANDBOX = "tagmill.producer.cli.main", "tagmill.sandbox.__main__"
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    [CLI, SANDBOX, "tagmill.producer.launch", "tagmill.producer.passes", "tagmill.worker.serve", __name__]
+    [CLI, SANDBOX, "tagmill.producer.launch", "tagmill.producer.passes", "tagmill.worker.serve"]
 )
 
 
