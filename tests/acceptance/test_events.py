@@ -179,7 +179,7 @@ class Alone:
             self._client.put_object(Bucket=self.bucket, Key=f"in/{name}", Body=PIXEL)
 
     def runs(self) -> list[Path]:
-        return [*self.deployment.store.glob("runs/events-*")]
+        return [made.parent for made in self.deployment.store.glob("runs/events-*/run.json")]
 
     def await_rows(self, names: list[str]) -> None:
         """Wait until each image has one row, and it is tagged."""

@@ -89,7 +89,7 @@ class World:
 def world(tmp_path: Path, s3_server: S3UnderTest) -> Iterator[World]:
     folder = tmp_path
     with ExitStack() as stack:
-        handles = stock(folder / "sandbox", 20)
+        handles = stock(folder / "sandbox", 40)  # were half of the calls failures, calling would be off
         server = stack.enter_context(running_redis(0))
         with server.sync_client() as client:
             client.config_set("requirepass", SECRETS["Redis password"])
@@ -130,7 +130,7 @@ def _everything_goes_wrong(world: World, handles: list[str]) -> None:
     worker = deployment.start_command(
         [sys.executable, "-P", leaky_worker.__file__, handles[0]], "leaky-worker", said=b""
     )
-    unlucky = zip(BAD_LUCK, handles[1::2], strict=False)  # with good ones between, or calling would be off
+    unlucky = zip(BAD_LUCK, handles[1::2], strict=False)
     world.sandbox.faults(
         *({"fault": fault, "images": [handle]} for fault, handle in unlucky),
         {"fault": "429", "times": 1, "images": [handles[10]]},
