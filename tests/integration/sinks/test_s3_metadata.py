@@ -246,7 +246,7 @@ combinations = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @given(drawn)
-@settings(combinations, max_examples=100)
+@settings(combinations, max_examples=50)
 def test_every_combination_of_fields_is_as_it_was(server: StrictS3UnderTest, drawn: Drawn) -> None:
     asyncio.run(assert_kept_and_undone(server, drawn))
 
