@@ -78,11 +78,19 @@ class Refill:
         self._passes: dict[str, OpenPass] = {}
         self._closed: set[str] = set()  #: runs without an open pass, until a new one is announced
         self._leading = False
+        self._took = 0.0  #: seconds, the last tick
 
     def tick(self) -> bool:
         """Do what is due, if this process leads; return whether it does."""
+        began = self._clock()
+        leads = self._tick()
+        self._took = self._clock() - began
+        return leads
+
+    def _tick(self) -> bool:
         forgotten = self._leading and not self._board.leads(self._token)
-        if not self._board.lead(self._token, self._leader_seconds):
+        # Who outlasted its own lease would take every open pass for another leader's by now, and begin anew.
+        if not self._board.lead(self._token, max(self._leader_seconds, 2 * self._took)):
             self._leading = False
             return False
         if forgotten or not self._leading:

@@ -745,6 +745,17 @@ def test_a_leader_that_died_is_replaced_as_soon_as_a_worker_would_be(world: Worl
     assert 0 < world.fleet.client.pttl(world.keys.refill_leader()) <= 8_000
 
 
+def test_a_leader_whose_ticks_are_long_leads_for_longer_than_they_take(world: World) -> None:
+    def publish(_chunk: Chunk, _lane: str) -> None:
+        world.now += 20.0
+
+    world.run.shard(10, 10)
+    refill = Refill(world.files, world.board, publish, only=RUN, clock=lambda: world.now)
+    for _ in range(2):
+        refill.tick()
+    assert 30_000 < world.fleet.client.pttl(world.keys.refill_leader()) <= 40_000
+
+
 def test_a_commit_without_its_hint_is_found_by_the_next_leader(world: World) -> None:
     world.run.shard(10, 10)
     world.run.finish_plan()
