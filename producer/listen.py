@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
+
 from tagmill.config.settings import Settings
 from tagmill.producer.display import Print, no_worker
 from tagmill.producer.embedded import FOR_EVENTS, Embedded, embedded_servers
@@ -20,9 +22,10 @@ from tagmill.producer.listeners.webhook_feed import WebhookFeed
 from tagmill.producer.preparation import RunOptions, clear, prepare
 from tagmill.producer.reach import open_board
 from tagmill.producer.safety import Dialogue
+from tagmill.producer.sources.s3_errors import translated
 from tagmill.producer.sources.spec import Kind, SourceSpec
 from tagmill.producer.state_dir import announce, refuse_second, state_dir
-from tagmill.worker.errors import ConfigError
+from tagmill.worker.errors import ConfigError, NotFoundError, TaggingError
 from tagmill.worker.own_writes import OwnWrites
 from tagmill.worker.s3 import s3_client
 from tagmill.worker.state.board import Board
@@ -32,6 +35,8 @@ from tagmill.worker.store.runs import RunSpec
 
 HEAD_RETRIES = 2
 WEBHOOKS = SourceSpec(Kind.HANDLES, "webhooks")  #: images that the webhook receiver hears of
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ def listening(
         raise ConfigError("events are about a bucket: name s3://bucket/prefix, or say --webhooks")
     if settings.redis_url is None:
         refuse_second(state_dir(settings.state_dir))
+    if source is not WEBHOOKS:
+        _find_bucket(settings, source.bucket)
     inbox, dead_letters = _find_queue(options.queue), _find_queue(options.dead_letter_queue)
     spec, probes = clear(settings, prepare(settings, source, run), source, dialogue, listed=False)
     template = dataclasses.replace(spec, lane=options.lane, dedupe="off")
@@ -101,6 +108,18 @@ def _servers(
         board.drop_queue()  # its workers are gone
         embedded.start_worker(FOR_EVENTS)
         yield board, embedded
+
+
+def _find_bucket(settings: Settings, bucket: str) -> None:
+    """Raise `NotFoundError` for one that is not there, unless that cannot be told."""
+    try:
+        with translated(bucket, started=False):
+            client = s3_client(settings.s3_endpoint_url, connections=1, retries=HEAD_RETRIES)
+            client.list_objects_v2(Bucket=bucket, MaxKeys=1)
+    except NotFoundError:
+        raise
+    except TaggingError as error:
+        log.debug("bucket_not_checked", bucket=bucket, error=str(error))
 
 
 def _find_queue(url: str | None) -> Queue | None:

@@ -160,6 +160,8 @@ class Refill:
         self._complaints[run_id] = complaint
 
     def _open(self, run_id: str) -> OpenPass | None:
+        if self._only is None and self._runs.is_free(run_id):
+            return None  # its list is kept, and it is not made yet, or never will be
         current = Passes(self._files, run_id).newest()
         if finished(self._files, run_id, current.number):
             self._board.forget(run_id, current.number)  # in case that its finisher could not

@@ -125,4 +125,5 @@ def listen(  # noqa: PLR0913 - an option each
     ):
         print_line(f"listening for {where.uri}: each hour is a run events-{name}-…")
         listener.run()
-    typer.echo(", ".join(f"{count} {what}" for what, count in sorted(listener.counts.items())), err=True)
+    heard = ", ".join(f"{count} {what}" for what, count in sorted(listener.counts.items()))
+    print_line(heard or "no events came")

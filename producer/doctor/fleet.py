@@ -43,7 +43,7 @@ def _look(url: str) -> str:
             "calls; set `appendonly yes`"
         )
     skew = seconds + microseconds / 1_000_000 - time.time()
-    return f"redis-server {version}, append-only file, no eviction, clock {skew:+.1f} s"
+    return f"redis-server {version}, append-only file, no eviction, clock {skew:+z.1f} s"
 
 
 def check_run_store(run_store: str, s3_client: Callable[[], S3Client]) -> Check:

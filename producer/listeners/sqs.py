@@ -92,7 +92,8 @@ class Queue:
                 raise ConfigError(f"{self.url}: refused ({code}); check the AWS credentials") from None
             raise EventsUnavailableError(f"{self.url}: {code}") from None
         except BotoCoreError as error:
-            raise EventsUnavailableError(f"{self.url}: {type(error).__name__}") from None
+            said = f"cannot reach {self.url} ({type(error).__name__})"
+            raise EventsUnavailableError(f"{said}: check the address and the network") from None
 
 
 def open_queue(url: str) -> Queue:

@@ -46,7 +46,7 @@ class S3Versions:
         self._sieve, self._page_size = Sieve(filters), page_size
 
     def describe(self) -> str:
-        return f"all versions in s3://{self._bucket}/{self._prefix}"
+        return f"s3://{self._bucket}/{self._prefix} (all versions)"
 
     def list(self, after: Cursor) -> Iterator[Listed]:
         """Also raise `RunError` when S3 fails on the way; the last item's cursor continues from there."""

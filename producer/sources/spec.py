@@ -137,7 +137,7 @@ def parse_source(
     spec = _locate(text, options)
     if options.all_versions and not spec.has_versions:
         raise ConfigError(
-            "--all-versions is for s3://bucket/prefix and inventory+s3://bucket/path/manifest.json: "
+            "--all-versions is for s3://bucket/prefix and reports of S3 Inventory (inventory+s3://…): "
             "other sources keep no versions, or name them themselves"
         )
     seed = new_seed() if options.sample and options.seed is None else options.seed

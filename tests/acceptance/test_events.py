@@ -28,7 +28,7 @@ from servers.strict_s3 import StrictS3UnderTest, running_strict_s3
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-EXIT_USAGE = 2
+EXIT_USAGE, EXIT_NOT_FOUND = 2, 3
 
 
 class Uploads:
@@ -232,6 +232,13 @@ def test_without_a_fleet_a_listener_is_killed_steered_and_alone(alone: Alone) ->
     assert refused.wait() == EXIT_USAGE
     assert f"pid {listener.pid}" in refused.stderr
     alone.await_rows(names)
+
+
+def test_a_bucket_that_is_not_there_is_refused(alone: Alone) -> None:
+    queue = ["--queue", "https://q/1/q", "--engine", "sandbox", "--write-back", "none"]
+    program = alone.deployment.start("listen", "s3://no-such-bucket/", *queue)
+    assert program.wait() == EXIT_NOT_FOUND
+    assert "no bucket 'no-such-bucket'" in program.stderr
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import structlog
 
+from tagmill.worker.errors import ConfigError
 from tagmill.worker.events import Event, Recent, Verdict, newest_of_each, record_of
 from tagmill.worker.models import Json, Place
 from tagmill.worker.rows import again
 from tagmill.worker.store.base import Files
 from tagmill.worker.store.plan import Plan, Planned, PlanSummary, ShardHeader
-from tagmill.worker.store.runs import Runs, RunSpec
+from tagmill.worker.store.runs import Runs, RunSpec, is_run_id
 
 EVENTS = "events-"  #: begins the ids of such runs
 HOUR = timedelta(hours=1)
@@ -67,7 +68,8 @@ class EventRuns:
         self._files, self._runs, self._template, self._name = files, Runs(files), template, name
         self._prepare, self._clock = prepare, clock
         self._hour = _hour_of(clock())
-        self._runs.is_free(event_run_id(name, self._hour))
+        if not is_run_id(event_run_id(name, self._hour)):
+            raise ConfigError(f"the name {name!r} of hourly runs: use a few of a-z, 0-9 and -")
         self._recent = Recent()
         self._log: EventLog | None = None
         self.made = ""  #: the run that surely exists

@@ -155,13 +155,17 @@ def effective(spec: RunSpec, control: Control) -> RunSpec:
     return dataclasses.replace(spec, **changed)
 
 
+def is_run_id(text: str) -> bool:
+    return _RUN_ID.fullmatch(text) is not None
+
+
 class Runs:
     def __init__(self, files: Files) -> None:
         self.files = files
 
     def is_free(self, run_id: str) -> bool:
         """Return whether a run of that id may be created; raise `ConfigError` for what is no id."""
-        if _RUN_ID.fullmatch(run_id) is None:
+        if not is_run_id(run_id):
             raise ConfigError(f"run id {run_id!r}: use 3 to 64 of a-z, 0-9 and -, not - first")
         return not self.files.exists(f"{run_folder(run_id)}/run.json")
 
@@ -178,7 +182,7 @@ class Runs:
 
     def read(self, run_id: str) -> RunSpec:
         """Raise `NotFoundError`; `ConfigError` for a run that a newer Tagmill wrote."""
-        if _RUN_ID.fullmatch(run_id) is None:
+        if not is_run_id(run_id):
             raise NotFoundError(f"no run {run_id!r} in {self.files.location}{self._some_ids()}")
         try:
             value: dict[str, Any] = orjson.loads(self.files.read(f"{run_folder(run_id)}/run.json"))

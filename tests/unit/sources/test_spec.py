@@ -220,6 +220,6 @@ def test_versions_are_those_of_a_bucket(source: str) -> None:
 def test_what_keeps_no_versions_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "handles.txt").write_text(HANDLE)
     for source in (str(tmp_path), str(tmp_path / "handles.txt"), "-"):
-        assert "--all-versions is for s3://bucket/prefix and inventory+s3" in refused(
+        assert "--all-versions is for s3://bucket/prefix and reports of S3 Inventory" in refused(
             source, all_versions=True
         )

@@ -230,7 +230,7 @@ def test_runs_of_other_names_are_no_earlier_hours(world: World) -> None:
 
 @pytest.mark.parametrize("name", ["Uploads", "a b", "a" * 60])
 def test_a_name_that_makes_no_run_is_refused(world: World, name: str) -> None:
-    with pytest.raises(ConfigError, match="run id"):
+    with pytest.raises(ConfigError, match="of hourly runs"):
         EventRuns(world.files, TEMPLATE, name)
 
 
