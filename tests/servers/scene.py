@@ -79,6 +79,7 @@ def running_site(folder: Path, redis: RedisUnderTest, aws: S3UnderTest) -> Itera
     images, workflows = folder / "images", folder / "workflows.toml"
     images.mkdir()
     workflows.write_text(WORKFLOWS)
+    aws.client().create_bucket(Bucket=BUCKET)
     service = {"data_folder": str(folder / "sandbox"), "aliases": {BUCKET: str(images)}, "cache": False}
     service |= {"workflows": str(workflows), "webhook_retries": [0.5, 1, 2, 4, 8]}
     with running_sandbox(**service) as sandbox:
