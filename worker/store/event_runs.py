@@ -127,7 +127,7 @@ class EventRuns:
         there = self._runs.read(spec.run_id)
         if _frozen(there) != _frozen(spec):
             log.warning("event_run_has_other_settings", run_id=spec.run_id, until=spec.open_until)
-        self._made = spec.run_id
+        self.made = spec.run_id
 
     def _create(self, spec: RunSpec) -> None:
         if self._runs.is_free(spec.run_id):

@@ -197,6 +197,16 @@ def test_a_writer_with_other_settings_hears_that_they_wait(world: World) -> None
     ]
 
 
+def test_the_run_of_an_hour_is_made_once_and_known_from_then_on(world: World) -> None:
+    world.writer().append([event("a")])
+    writer = world.writer(rate="7/s")
+    with capture_logs() as logs:
+        for name in ("b", "c"):
+            writer.append([event(name)])
+    assert [entry["event"] for entry in logs] == ["event_run_has_other_settings"]
+    assert writer.made == RUN_AT_NOON
+
+
 def test_the_run_is_prepared_before_it_is_made(world: World) -> None:
     seen: list[tuple[str, bool]] = []
 
