@@ -14,6 +14,7 @@ from tagmill.worker.check import Check
 from tagmill.worker.errors import ConfigError
 from tagmill.worker.state.board import Board
 from tagmill.worker.state.checks import connect_checked
+from tagmill.worker.state.connection import seconds_of
 from tagmill.worker.store.opening import open_probed
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ def check_redis(url: str | None) -> list[Check]:
 def _look(url: str) -> str:
     """Cluster, eviction and clock are refused by `connect_checked`."""
     with connect_checked(url) as client:
-        info = client.info()
-        seconds, microseconds = client.time()
+        info, now = client.info(), seconds_of(client.time())
     version = str(info["redis_version"])
     if tuple(map(int, version.split(".")[:2])) < OLDEST_REDIS:
         raise ConfigError(f"redis-server {version} is too old; run 6.2 or newer")
@@ -42,8 +42,7 @@ def _look(url: str) -> str:
             f"redis-server {version} keeps no append-only file: a restart would lose the journal of paid "
             "calls; set `appendonly yes`"
         )
-    skew = seconds + microseconds / 1_000_000 - time.time()
-    return f"redis-server {version}, append-only file, no eviction, clock {skew:+z.1f} s"
+    return f"redis-server {version}, append-only file, no eviction, clock {now - time.time():+z.1f} s"
 
 
 def check_run_store(run_store: str, s3_client: Callable[[], S3Client]) -> Check:

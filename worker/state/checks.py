@@ -10,7 +10,7 @@ import redis
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from tagmill.worker.errors import ConfigError, RedisUnavailableError
-from tagmill.worker.state.connection import translated
+from tagmill.worker.state.connection import seconds_of, translated
 
 MAX_SKEW_SECONDS = 5.0
 SOCKET_SECONDS = 10.0
@@ -26,13 +26,13 @@ def connect_checked(url: str) -> redis.Redis:
     except ValueError as error:  # an option behind `?`
         raise ConfigError(f"TAGMILL_REDIS_URL: {error}") from None
     try:
-        info, (seconds, microseconds) = _look(client)
+        info, told = _look(client)
     except RedisUnavailableError as error:
         raise RedisUnavailableError(f"TAGMILL_REDIS_URL: {error}") from None
     except RedisError as error:
         raise ConfigError(f"TAGMILL_REDIS_URL: Redis refuses us: {error}") from None
     check_server(info)
-    check_clock(float(seconds) + float(microseconds) / 1_000_000 - time.time())
+    check_clock(seconds_of(told) - time.time())
     return client
 
 
