@@ -167,9 +167,9 @@ class Alone:
         self.deployment, self._client, self._queue = deployment, s3.client(), queue
         self.bucket = s3.new_bucket()
 
-    def listen(self) -> Program:
+    def listen(self, *arguments: str) -> Program:
         where = ["listen", f"s3://{self.bucket}/in/", "--queue", self._queue, "--engine", "sandbox"]
-        program = self.deployment.start(*where)
+        program = self.deployment.start(*where, *arguments)
         self.deployment.until(lambda: "listening" in program.stderr or not program.running, "a listener")
         assert program.running, program.tail()
         return program
@@ -181,17 +181,16 @@ class Alone:
     def runs(self) -> list[Path]:
         return [made.parent for made in self.deployment.store.glob("runs/events-*/run.json")]
 
+    def rows(self) -> list[Json]:
+        return [row for run in self.runs() for row in RunFiles(run).shards()]
+
     def await_rows(self, names: list[str]) -> None:
         """Wait until each image has one row, and it is tagged."""
-
-        def rows() -> list[Json]:
-            return [row for run in self.runs() for row in RunFiles(run).shards()]
-
-        self.deployment.until(lambda: len(rows()) >= len(names), "all rows", within=60)
+        self.deployment.until(lambda: len(self.rows()) >= len(names), "all rows", within=60)
         with self.deployment.explained():
             ids = sorted(f"s3://{self.bucket}/in/{name}" for name in names)
-            assert sorted(row["id"] for row in rows()) == ids
-            assert {row["status"] for row in rows()} == {"tagged"}
+            assert sorted(row["id"] for row in self.rows()) == ids
+            assert {row["status"] for row in self.rows()} == {"tagged"}
 
 
 @pytest.fixture
@@ -207,9 +206,11 @@ def alone(tmp_path: Path, s3_server: S3UnderTest) -> Iterator[Alone]:
 
 
 def test_without_a_fleet_a_listener_brings_a_worker_for_events_alone(alone: Alone) -> None:
-    listener = alone.listen()
+    (alone.deployment.folder / "pipeline.toml").write_text('[tasks.tags]\n[tasks.sfw]\nafter = "tags"\n')
+    listener = alone.listen("--pipeline", "pipeline.toml")
     alone.put(names := [f"ü {number}.png" for number in range(6)])
     alone.await_rows(names)
+    assert {tuple(row["results"]) for row in alone.rows()} == {("tags", "sfw")}
     workers = [one for one in listener.descendants() if "--events" in one.cmdline()]
     assert {one.environ()["TAGMILL_LANES"] for one in workers} == {"events"}
     listener.terminate()

@@ -41,7 +41,7 @@ POINT, TRACE = "MORTAL_POINT", "MORTAL_TRACE"  #: environment variables
 LOOKS = {
     *("read", "open", "exists", "names", "folders", "leftovers"),
     *("GET", "MGET", "HGETALL", "HMGET", "HVALS", "LLEN", "SCARD", "ZRANGE", "BITCOUNT"),
-    *("INFO", "PING", "TIME", "SCRIPT", "GetQueueAttributes"),
+    *("INFO", "PING", "TIME", "SCRIPT", "GetQueueAttributes", "ListObjectsV2"),
 }
 _RANDOM = re.compile(r"\b(?:[0-9a-f]{16}|[0-9A-Za-z]{20})\b")  #: tokens and handles
 
@@ -180,7 +180,8 @@ def set_clocks() -> None:
 def hurry(command: str) -> None:
     """Miss the dead soon; what comes together within a moment is one batch, however busy the machine."""
     worker.TICK_SECONDS = refill.RUNS_SECONDS = 0.5
-    refill.LEADER_SECONDS, leader.LEADER_SECONDS = 4.0, 2.0
+    refill.LEAST_LEADER_SECONDS = refill.LEADER_SECONDS = 4.0
+    leader.LEADER_SECONDS = 2.0
     (refill.Refill.__init__.__kwdefaults__ or {})["grace_seconds"] = 1.0
     digesting.TICK_SECONDS = 0.1
     sqs.GATHER_SECONDS = 0.5
